@@ -1,0 +1,29 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "control/server/commands.h"
+#include "proxy/base/loop.h"
+
+namespace relayd::control {
+
+struct ServerOptions {
+  std::string socket_path;  // its folder exists
+  unsigned mode = 0600;
+  std::string group;  // may be empty
+};
+
+// The control socket: JSON-RPC 2.0, one message a line, over a Unix stream socket. Peers are checked by SO_PEERCRED:
+// root, relayd's own user, and members of `group`. Clients, message sizes and unsent output are bounded; a client that
+// breaks a rule gets an error and is closed, and nobody else notices.
+class Server {
+ public:
+  // Replaces a stale socket file; a live one (another relayd) is an error that says so.
+  static Result<std::unique_ptr<Server>> start(Loop& loop, const ServerOptions& options, Commands& commands);
+  virtual ~Server() = default;  // removes the socket file, closes clients after a short flush of pending output
+  // Sends the event to every client that follows.
+  virtual void publish(const Event& event) = 0;
+};
+
+}  // namespace relayd::control

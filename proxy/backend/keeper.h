@@ -1,0 +1,37 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <memory>
+
+#include "proxy/base/descriptor.h"
+#include "proxy/base/error.h"
+
+namespace relayd::backend {
+
+// A tiny process of relayd's own that kills every backend's process group when relayd is gone, whatever ended it (kill
+// -9 too). PR_SET_PDEATHSIG reaches a direct child alone; the keeper reaches a Gunicorn's workers as well. It holds one
+// end of a socket pair, is told of groups as they come and go, and acts when relayd's end closes.
+class Keeper {
+ public:
+  // Forks it. Call before threads exist. It ignores terminal and stop signals and has its own session.
+  static Result<Keeper> start();
+  Keeper(Keeper&&) noexcept;
+  Keeper& operator=(Keeper&&) noexcept;
+  ~Keeper();  // the keeper ends, and kills what is still registered
+
+  pid_t pid() const { return pid_; }
+  // The descriptor over which a child, between fork and exec, registers its own group, so that no moment is uncovered.
+  int channel() const { return channel_.get(); }
+  // Async-signal-safe: for the child side of a spawn. False with errno on failure.
+  static bool register_group(int channel, pid_t group);
+  // The group is gone; its number may be reused from now on.
+  void forget_group(pid_t group);
+
+ private:
+  Keeper(pid_t pid, Descriptor channel) : pid_(pid), channel_(std::move(channel)) {}
+  pid_t pid_ = -1;
+  Descriptor channel_;
+};
+
+}  // namespace relayd::backend

@@ -1,0 +1,29 @@
+#include "proxy/base/descriptor.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+namespace relayd {
+
+void Descriptor::reset(int fd) {
+  if (fd_ >= 0 && fd_ != fd) ::close(fd_);  // on Linux the descriptor is gone even after EINTR (close(2))
+  fd_ = fd;
+}
+
+Result<PipeEnds> make_pipe(int extra_flags) {
+  int fds[2];
+  if (::pipe2(fds, O_CLOEXEC | extra_flags) != 0) return fail_errno("cannot make a pipe");
+  return PipeEnds{Descriptor(fds[0]), Descriptor(fds[1])};
+}
+
+Result<void> set_nonblocking(int fd, bool on) {
+  const int flags = ::fcntl(fd, F_GETFL);
+  if (flags < 0) return fail_errno("cannot read the flags of a descriptor");
+  const int wanted = on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
+  if (wanted != flags && ::fcntl(fd, F_SETFL, wanted) != 0) return fail_errno("cannot set the flags of a descriptor");
+  return {};
+}
+
+}  // namespace relayd

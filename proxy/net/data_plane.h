@@ -1,0 +1,100 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "proxy/base/address.h"
+#include "proxy/base/loop.h"
+#include "proxy/config/config.h"
+#include "proxy/net/route.h"
+
+// The data plane as the main thread sees it: worker threads that accept, connect and relay. All functions belong to the
+// main thread; callbacks run on the main loop. Nothing but routes, commands and counts crosses to the workers.
+namespace relayd::net {
+
+// Where clients of a service come in. Made once, kept for the life of the service, over rollovers and reloads.
+struct Listener {
+  std::string name;  // as configured: ":8080"
+  SocketAddress address;
+  Descriptor socket;  // shared by all workers; never shut down while serving
+};
+
+struct ConnectionInfo {
+  std::uint64_t id = 0;
+  std::string client;          // address; "unix:" for Unix clients
+  std::uint32_t generation = 0;  // 0 while held
+  std::uint16_t instance = 0;
+  std::string state;  // "held", "connecting", "relaying", "half-closed", "lingering"
+  Duration age{};
+  Duration idle{};
+  std::uint64_t bytes_in = 0;   // from the client
+  std::uint64_t bytes_out = 0;  // to the client
+};
+
+// A reading of a service's counters. Totals only grow; gauges are of this moment, across threads only nearly so.
+struct ServiceCounts {
+  std::uint64_t accepted = 0;
+  std::uint64_t active = 0;  // clients connected, held ones included
+  std::uint64_t held = 0;
+  std::uint64_t held_total = 0;       // clients that have waited
+  std::uint64_t hold_timeouts = 0;    // clients closed because hold.timeout passed
+  std::uint64_t connect_failures = 0; // attempts at an instance that failed (the client went to another, or waited)
+  std::uint64_t cut = 0;              // connections closed at the end of graceful_timeout, or by restart or fast stop
+  std::uint64_t bytes_in = 0;
+  std::uint64_t bytes_out = 0;
+};
+
+struct Events {
+  // No worker holds a connection or a connect to this generation any more, and none can get one. Once per drain().
+  std::function<void(ServiceId, std::uint32_t generation)> drained;
+};
+
+struct Options {
+  unsigned threads = 1;
+  // Descriptors that clients and their backend connections may use in all; accepting pauses beyond it.
+  // A client is counted as two from the start, so that it can always be connected.
+  std::uint64_t max_descriptors = 1000;
+};
+
+class DataPlane {
+ public:
+  DataPlane(Loop& main, const Options& options, Events events);  // starts the workers; throws on failure
+  ~DataPlane();  // closes what is left at once and joins the workers
+  DataPlane(const DataPlane&) = delete;
+  DataPlane& operator=(const DataPlane&) = delete;
+
+  // Starts accepting at once: with no route yet, clients are held. The listeners stay the caller's until
+  // remove_service()'s callback.
+  void add_service(ServiceId id, const config::Service& service, const std::vector<const Listener*>& listeners);
+  // New limits, hold and listeners of a running service. A listener no longer in the list is emptied first: what is
+  // already in its queue is accepted; `done` runs when no worker uses the old listeners any more.
+  void update_service(ServiceId id, const config::Service& service, const std::vector<const Listener*>& listeners,
+                      std::function<void()> done);
+  // Stops accepting (after emptying the kernel's queue), keeps relaying. `done`: no worker uses the listeners.
+  void stop_accepting(ServiceId id, std::function<void()> done);
+  // Closes what is left of the service; `done`: no worker knows it.
+  void remove_service(ServiceId id, std::function<void()> done);
+
+  // New connections go by this route from now on; held clients are released to it in arrival order, per worker.
+  // A route without endpoints holds.
+  void set_route(ServiceId id, std::shared_ptr<const Route> route);
+  // Call after the set_route() that no longer names the generation: reports Events::drained when nothing is left.
+  void drain(ServiceId id, std::uint32_t generation);
+  // Closes every connection of the generation now; a pending drain() then reports.
+  void cut(ServiceId id, std::uint32_t generation);
+  // Gives up on held clients: they are closed.
+  void close_held(ServiceId id);
+
+  ServiceCounts counts(ServiceId id) const;
+  // Collects from all workers, then calls back once. At most `limit` entries.
+  void list_connections(ServiceId id, std::size_t limit, std::function<void(std::vector<ConnectionInfo>)> callback);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace relayd::net

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "proxy/base/address.h"
+#include "proxy/config/config.h"
+
+namespace relayd::net {
+
+using ServiceId = std::uint16_t;
+
+// Shared by all workers and read by the main thread: least_connections is true across threads. Outlives its route as
+// long as a connection counts on it.
+struct EndpointLoad {
+  std::atomic<std::uint32_t> active{0};  // connections, and connects under way
+  std::atomic<std::uint64_t> connections{0};
+  std::atomic<std::uint64_t> connect_failures{0};
+};
+
+// One instance that takes new connections.
+struct Endpoint {
+  SocketAddress address;
+  std::uint32_t generation = 0;
+  std::uint16_t instance = 0;
+  std::shared_ptr<EndpointLoad> load;
+};
+
+// Where new connections of a service go: immutable once handed to the workers. Without endpoints, clients are held.
+struct Route {
+  config::Balance balance = config::Balance::kLeastConnections;
+  std::vector<Endpoint> endpoints;
+};
+
+}  // namespace relayd::net
