@@ -1,0 +1,338 @@
+#include <algorithm>
+
+#include "proxy/rollover/machine_steps.h"
+
+namespace relayd::rollover {
+namespace {
+
+std::string seconds(Duration d) {
+  const auto ms = d.count();
+  return ms % 1000 == 0 ? std::to_string(ms / 1000) + "s" : std::to_string(ms) + "ms";
+}
+
+bool is_over(const Generation& g) {
+  return g.state == GenerationState::kStopping &&
+         std::ranges::all_of(g.instances, [](const Instance& i) { return i.state == InstanceState::kGone; });
+}
+
+}  // namespace
+
+bool all_ready(const Generation& g) {
+  if (g.instances.size() < g.launch.instances) return false;
+  return std::all_of(g.instances.begin(), g.instances.begin() + g.launch.instances,
+                     [](const Instance& i) { return i.state == InstanceState::kReady; });
+}
+
+bool can_serve_again(const Generation& g) {
+  return g.state == GenerationState::kDraining && g.launch.stop == config::StopWhen::kAfterDrain;
+}
+
+// ---- Reports from instances ---------------------------------------------------------------------------------------
+
+Instance* Step::find_instance(GenerationNumber generation, InstanceIndex instance) {
+  Generation* g = s_.find(generation);
+  return g != nullptr && instance < g->instances.size() ? &g->instances[instance] : nullptr;
+}
+
+void Step::operator()(const event::InstanceReady& e) {
+  Instance* instance = find_instance(e.generation, e.instance);
+  if (instance == nullptr || instance->state != InstanceState::kStarting) return;
+  instance->state = InstanceState::kReady;
+  instance->since = now_;
+  instance->due.reset();
+  note(Kind::kInstanceReady, e.generation, e.instance);
+}
+
+void Step::operator()(const event::InstanceUnhealthy& e) {
+  Instance* instance = find_instance(e.generation, e.instance);
+  if (instance == nullptr || instance->state != InstanceState::kReady) return;
+  instance->state = InstanceState::kUnhealthy;
+  note(Kind::kInstanceUnhealthy, e.generation, e.instance, e.why);
+}
+
+void Step::operator()(const event::InstanceHealthy& e) {
+  Instance* instance = find_instance(e.generation, e.instance);
+  if (instance == nullptr || instance->state != InstanceState::kUnhealthy) return;
+  instance->state = InstanceState::kReady;
+  note(Kind::kInstanceHealthy, e.generation, e.instance);
+}
+
+void Step::operator()(const event::InstanceExited& e) {
+  Instance* instance = find_instance(e.generation, e.instance);
+  if (instance == nullptr || !has_process(instance->state)) return;
+  Generation& g = *s_.find(e.generation);
+  note(Kind::kInstanceExited, e.generation, e.instance, e.why);
+  const bool restart = g.state == GenerationState::kServing && s_.phase != Phase::kStopping &&
+                       e.instance < g.launch.instances;
+  if (restart) {
+    restart_later(g, e.instance, e.why);
+    return;
+  }
+  instance->state = InstanceState::kGone;
+  instance->due.reset();
+  instance->drain = 0;
+  if (g.state == GenerationState::kStarting && e.instance < g.launch.instances) {
+    fail(Outcome::kFailed,
+         "instance " + std::to_string(e.instance) + " of generation " + std::to_string(g.number) + ": " + e.why);
+  }
+}
+
+void Step::operator()(const event::Drained& e) {
+  for (Generation& g : s_.generations) {
+    if (g.state == GenerationState::kDraining && g.drain == e.drain) {
+      note(Kind::kDrained, g.number);
+      stop_generation(g);
+      return;
+    }
+    for (std::size_t i = 0; i < g.instances.size(); ++i) {
+      if (g.instances[i].state == InstanceState::kDraining && g.instances[i].drain == e.drain) {
+        stop_instance(g, static_cast<InstanceIndex>(i));
+        return;
+      }
+    }
+  }
+}
+
+// ---- Generations --------------------------------------------------------------------------------------------------
+
+GenerationNumber Step::create(const Launch& launch, GenerationNumber copy_of, GenerationState state) {
+  Generation& g = s_.generations.emplace_back();
+  g.number = ++s_.last_number;
+  g.state = state;
+  g.launch = launch;
+  g.began = now_;
+  if (state == GenerationState::kStarting) g.due = now_ + launch.ready_timeout;
+  if (state == GenerationState::kServing) {
+    s_.last_served = g.number;
+    s_.last_launch = launch;
+  }
+  emit(action::CreateGeneration{g.number, copy_of});
+  note(Kind::kGenerationStarting, g.number, -1,
+       copy_of != 0 ? "with the definition of generation " + std::to_string(copy_of) : "");
+  resize(g, launch.instances);
+  return g.number;
+}
+
+void Step::begin_drain(Generation& g) {
+  g.state = GenerationState::kDraining;
+  g.due = now_ + s_.policy.graceful_timeout;
+  g.drain = ++s_.last_drain;
+  update_route();
+  note(Kind::kDraining, g.number, -1, "for at most " + seconds(s_.policy.graceful_timeout));
+  emit(action::Drain{g.number, -1, g.drain});
+  for (std::size_t n = 0; n < g.instances.size(); ++n) {
+    const auto i = static_cast<InstanceIndex>(n);
+    Instance& instance = g.instances[n];
+    if (instance.state == InstanceState::kWaiting || instance.state == InstanceState::kStarting) {
+      stop_instance(g, i);  // never had a client, or lost them with its process
+    } else if (g.launch.stop == config::StopWhen::kAtOnce && has_process(instance.state) &&
+               instance.state != InstanceState::kStopping && instance.state != InstanceState::kKilled) {
+      emit(action::StopInstance{g.number, i});
+      instance.state = InstanceState::kStopping;  // drains itself: KILL is due only after the drain
+      instance.due.reset();
+    }
+  }
+}
+
+void Step::serve_again(Generation& g) {
+  g.state = GenerationState::kServing;
+  g.due.reset();
+  g.drain = 0;
+  resize(g, s_.last_launch.instances);  // as `scale` may have changed it meanwhile
+  update_route();
+}
+
+void Step::stop_generation(Generation& g) {
+  g.state = GenerationState::kStopping;
+  g.due.reset();
+  g.drain = 0;
+  for (std::size_t i = 0; i < g.instances.size(); ++i) stop_instance(g, static_cast<InstanceIndex>(i));
+}
+
+void Step::cut_and_stop(Generation& g) {
+  const bool had_clients = g.state == GenerationState::kServing || g.state == GenerationState::kDraining;
+  g.state = GenerationState::kStopping;
+  update_route();  // before the cut: what is cut must not come back
+  if (had_clients) {
+    note(Kind::kCut, g.number);
+    emit(action::Cut{g.number, -1});
+  }
+  stop_generation(g);
+}
+
+void Step::kill_generation(Generation& g) {
+  g.state = GenerationState::kStopping;
+  g.due.reset();
+  for (std::size_t i = 0; i < g.instances.size(); ++i) kill_instance(g, static_cast<InstanceIndex>(i));
+}
+
+void Step::cut_oldest_over(unsigned limit) {
+  std::size_t draining = 0;
+  for (const Generation& g : s_.generations) draining += g.state == GenerationState::kDraining ? 1 : 0;
+  for (Generation& g : s_.generations) {
+    if (draining < limit) return;
+    if (g.state != GenerationState::kDraining) continue;
+    cut_and_stop(g);
+    --draining;
+  }
+}
+
+void Step::generation_due(Generation& g, const std::string& why_not_ready) {
+  if (g.state == GenerationState::kStarting) {
+    std::string why = "generation " + std::to_string(g.number) + " was not ready within " +
+                      seconds(g.launch.ready_timeout) + " (ready_timeout)";
+    if (!why_not_ready.empty()) why += ": " + why_not_ready;
+    fail(Outcome::kFailed, std::move(why));
+  } else if (g.state == GenerationState::kDraining) {
+    cut_and_stop(g);
+  }
+}
+
+// Takes out what is over; true where something was.
+bool Step::collect_gone() {
+  bool changed = false;
+  for (Generation& g : s_.generations) {
+    while (g.instances.size() > g.launch.instances && g.instances.back().state == InstanceState::kGone) {
+      g.instances.pop_back();
+    }
+  }
+  std::erase_if(s_.generations, [this, &changed](const Generation& g) {
+    if (!is_over(g)) return false;
+    note(Kind::kGenerationStopped, g.number);
+    return changed = true;
+  });
+  return changed;
+}
+
+// ---- Instances ----------------------------------------------------------------------------------------------------
+
+// Brings the number of instances to what is wanted: missing ones start, the ones too many finish and stop.
+void Step::resize(Generation& g, unsigned instances) {
+  if (g.launch.instances != instances) note(Kind::kScaled, g.number, -1, std::to_string(instances));
+  g.launch.instances = instances;
+  if (g.number == s_.last_served) s_.last_launch.instances = instances;
+  while (g.instances.size() < instances) g.instances.emplace_back().next_delay = g.launch.restart_delay.min;
+  bool drains = false;
+  for (std::size_t n = 0; n < g.instances.size(); ++n) {
+    Instance& instance = g.instances[n];
+    const auto i = static_cast<InstanceIndex>(n);
+    if (n < instances) {
+      if (instance.state == InstanceState::kGone) start_instance(g, i);
+      if (instance.state == InstanceState::kDraining) {  // wanted again before it was stopped
+        instance.state = InstanceState::kReady;
+        instance.due.reset();
+        instance.drain = 0;
+      }
+    } else if (g.state == GenerationState::kServing &&
+               (instance.state == InstanceState::kReady || instance.state == InstanceState::kUnhealthy)) {
+      instance.state = InstanceState::kDraining;
+      instance.due = now_ + s_.policy.graceful_timeout;
+      instance.drain = ++s_.last_drain;
+      drains = true;
+    } else if (instance.state != InstanceState::kDraining) {
+      stop_instance(g, i);
+    }
+  }
+  if (!drains) return;
+  update_route();
+  for (std::size_t n = instances; n < g.instances.size(); ++n) {
+    const Instance& instance = g.instances[n];
+    if (instance.state == InstanceState::kDraining) {
+      emit(action::Drain{g.number, static_cast<int>(n), instance.drain});
+    }
+  }
+}
+
+void Step::start_instance(Generation& g, InstanceIndex i) {
+  Instance& instance = g.instances[i];
+  instance.state = InstanceState::kStarting;
+  instance.since = now_;
+  instance.due.reset();
+  if (g.state == GenerationState::kServing) instance.due = now_ + g.launch.ready_timeout;
+  emit(action::StartInstance{g.number, i});
+}
+
+void Step::stop_instance(Generation& g, InstanceIndex i) {
+  Instance& instance = g.instances[i];
+  switch (instance.state) {
+    case InstanceState::kGone:
+    case InstanceState::kKilled: return;
+    case InstanceState::kWaiting:
+      instance.state = InstanceState::kGone;
+      instance.due.reset();
+      return;
+    case InstanceState::kStopping:
+      if (!instance.due) instance.due = now_ + g.launch.kill_timeout;
+      return;
+    default: break;
+  }
+  instance.state = InstanceState::kStopping;
+  instance.due = now_ + g.launch.kill_timeout;
+  instance.drain = 0;
+  emit(action::StopInstance{g.number, i});
+}
+
+void Step::kill_instance(Generation& g, InstanceIndex i) {
+  Instance& instance = g.instances[i];
+  if (instance.state == InstanceState::kGone || instance.state == InstanceState::kKilled) return;
+  instance.due.reset();
+  instance.drain = 0;
+  if (instance.state == InstanceState::kWaiting) {
+    instance.state = InstanceState::kGone;
+    return;
+  }
+  instance.state = InstanceState::kKilled;
+  emit(action::KillInstance{g.number, i});
+}
+
+// It ended while clients count on it.
+void Step::restart_later(Generation& g, InstanceIndex i, const std::string& why) {
+  Instance& instance = g.instances[i];
+  const config::RestartDelay& delay = g.launch.restart_delay;
+  const bool was_up = instance.state == InstanceState::kReady || instance.state == InstanceState::kUnhealthy;
+  const bool reported = instance.state == InstanceState::kKilled;
+  if (was_up && now_ - instance.since >= delay.max) instance.next_delay = delay.min;
+  instance.state = InstanceState::kWaiting;
+  instance.due = now_ + instance.next_delay;
+  instance.drain = 0;
+  ++instance.restarts;
+  note(Kind::kInstanceRestarting, g.number, i, "in " + seconds(instance.next_delay));
+  instance.next_delay = std::min(instance.next_delay * 2, delay.max);
+  update_route();
+  if (!g.was_ready && !reported) launch_failed(g, "instance " + std::to_string(i) + ": " + why);
+}
+
+// A generation with the serving role has never been ready, and one of its instances just failed again.
+void Step::launch_failed(const Generation& g, const std::string& why) {
+  emit(action::LaunchFailed{"generation " + std::to_string(g.number) + ", " + why});
+  if (s_.phase != Phase::kRestoring) return;
+  s_.phase = Phase::kServing;
+  s_.rollover->reason += "; and the previous definition, started again as generation " + std::to_string(g.number) +
+                         ", does not start either (it is tried again with back-off): " + why;
+  end_rollover();
+}
+
+void Step::instance_due(Generation& g, InstanceIndex i) {
+  switch (g.instances[i].state) {
+    case InstanceState::kWaiting: start_instance(g, i); return;
+    case InstanceState::kStarting: {
+      const std::string why = "not ready within " + seconds(g.launch.ready_timeout) + " (ready_timeout)";
+      note(Kind::kInstanceKilled, g.number, i, why);
+      kill_instance(g, i);
+      if (!g.was_ready) launch_failed(g, "instance " + std::to_string(i) + ": " + why);
+      return;
+    }
+    case InstanceState::kDraining:
+      note(Kind::kCut, g.number, i);
+      emit(action::Cut{g.number, i});
+      stop_instance(g, i);
+      return;
+    case InstanceState::kStopping:
+      note(Kind::kInstanceKilled, g.number, i, "still there after kill_timeout " + seconds(g.launch.kill_timeout));
+      kill_instance(g, i);
+      return;
+    default: g.instances[i].due.reset(); return;
+  }
+}
+
+}  // namespace relayd::rollover

@@ -1,0 +1,87 @@
+#pragma once
+
+#include <string>
+#include <utility>
+
+#include "proxy/rollover/machine.h"
+
+// Inside of the rollover machine: one object per step. machine.cc has the events and phases of the service,
+// machine_instances.cc what happens to its generations and instances.
+namespace relayd::rollover {
+
+class Step {
+ public:
+  Step(State& state, TimePoint now, Actions& actions) : s_(state), now_(now), actions_(actions) {}
+
+  void operator()(const event::Start& e);
+  void operator()(const event::Rollover& e);
+  void operator()(const event::RolloverLater& e);
+  void operator()(const event::Abort& e);
+  void operator()(const event::Pause& e);
+  void operator()(const event::Resume& e);
+  void operator()(const event::Scale& e);
+  void operator()(const event::Adjust& e);
+  void operator()(const event::Stop& e);
+  void operator()(const event::AcceptingStopped& e);
+  void operator()(const event::InstanceReady& e);
+  void operator()(const event::InstanceUnhealthy& e);
+  void operator()(const event::InstanceHealthy& e);
+  void operator()(const event::InstanceExited& e);
+  void operator()(const event::Drained& e);
+  void operator()(const event::Tick& e);
+
+  // After every event: takes out what is gone, moves on to the next phase, gives out the route if it changed.
+  void settle();
+
+ private:
+  using Kind = action::Note::Kind;
+
+  // The service: machine.cc
+  void empty_then_start(Pending pending);
+  void switch_over();
+  void fail(Outcome outcome, std::string reason);
+  void settle_outcome(Outcome outcome, std::string reason);
+  void end_rollover();
+  void begin_stop(bool fast);
+  void drain_for_good();
+  void stop_accepting();
+  bool advance();
+  void update_route();
+
+  // Generations and instances: machine_instances.cc
+  GenerationNumber create(const Launch& launch, GenerationNumber copy_of, GenerationState state);
+  void begin_drain(Generation& g);
+  void serve_again(Generation& g);
+  void stop_generation(Generation& g);
+  void cut_and_stop(Generation& g);
+  void kill_generation(Generation& g);
+  void cut_oldest_over(unsigned limit);
+  void resize(Generation& g, unsigned instances);
+  void start_instance(Generation& g, InstanceIndex i);
+  void stop_instance(Generation& g, InstanceIndex i);
+  void kill_instance(Generation& g, InstanceIndex i);
+  void restart_later(Generation& g, InstanceIndex i, const std::string& why);
+  void launch_failed(const Generation& g, const std::string& why);
+  void instance_due(Generation& g, InstanceIndex i);
+  void generation_due(Generation& g, const std::string& why_not_ready);
+  bool collect_gone();
+  Instance* find_instance(GenerationNumber generation, InstanceIndex instance);
+
+  template <typename A>
+  void emit(A&& action) {
+    actions_.emplace_back(std::forward<A>(action));
+  }
+  void note(Kind kind, GenerationNumber generation = 0, int instance = -1, std::string text = {}) {
+    emit(action::Note{kind, generation, instance, std::move(text)});
+  }
+
+  State& s_;
+  const TimePoint now_;
+  Actions& actions_;
+};
+
+bool all_ready(const Generation& g);
+// The drain can still be taken back: nothing of it was told to end.
+bool can_serve_again(const Generation& g);
+
+}  // namespace relayd::rollover
