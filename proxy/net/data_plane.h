@@ -48,8 +48,9 @@ struct ServiceCounts {
 };
 
 struct Events {
-  // No worker holds a connection or a connect to this generation any more, and none can get one. Once per drain().
-  std::function<void(ServiceId, std::uint32_t generation)> drained;
+  // No worker holds a connection or a connect to what drain() named any more, and none can get one. Exactly once per
+  // drain() call, with its token, also where two calls name the same generation.
+  std::function<void(ServiceId, std::uint64_t token)> drained;
 };
 
 struct Options {
@@ -79,12 +80,15 @@ class DataPlane {
   void remove_service(ServiceId id, std::function<void()> done);
 
   // New connections go by this route from now on; held clients are released to it in arrival order, per worker.
-  // A route without endpoints holds.
+  // A route without endpoints holds. The release is complete (every held client has been given an endpoint, or stays
+  // held because none took it) before the worker looks at the next command of the main thread.
   void set_route(ServiceId id, std::shared_ptr<const Route> route);
-  // Call after the set_route() that no longer names the generation: reports Events::drained when nothing is left.
-  void drain(ServiceId id, std::uint32_t generation);
-  // Closes every connection of the generation now; a pending drain() then reports.
-  void cut(ServiceId id, std::uint32_t generation);
+  // Call after the set_route() that no longer names the generation (or its one instance; -1: all of them): reports
+  // Events::drained with the token when nothing is left.
+  void drain(ServiceId id, std::uint32_t generation, int instance, std::uint64_t token);
+  // Closes every connection of the generation (or of its one instance) now; a pending drain() then reports. A client
+  // whose connect is still under way has lost nothing yet: it is held and goes by the current route.
+  void cut(ServiceId id, std::uint32_t generation, int instance);
   // Gives up on held clients: they are closed.
   void close_held(ServiceId id);
 
