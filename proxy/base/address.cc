@@ -19,15 +19,40 @@ Result<std::uint16_t> parse_port(std::string_view digits, std::string_view whole
   unsigned value = 0;
   const auto [end, failure] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
   if (failure != std::errc{} || end != digits.data() + digits.size() || value > 65535) {
-    return fail("'" + std::string(whole) + "' has no valid port: give one from 0 to 65535, as in 127.0.0.1:8080");
+    return fail("'" + std::string(whole) +
+                "' has no valid port: give one from 0 to 65535, as in 127.0.0.1:8080");
   }
   return static_cast<std::uint16_t>(value);
 }
 
-// True where something answers on the Unix socket file.
-bool unix_socket_is_live(const SocketAddress& address) {
+// True where nobody listens on the Unix socket file any more. Only ECONNREFUSED says so: any other failure
+// (no permission, another kind of socket, a full queue) may hide a live one, whose file must not be taken
+// away.
+bool unix_socket_is_stale(const SocketAddress& address) {
   const Descriptor probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  return probe && (::connect(probe.get(), address.get(), address.length()) == 0 || errno == EAGAIN);
+  return probe && ::connect(probe.get(), address.get(), address.length()) != 0 && errno == ECONNREFUSED;
+}
+
+// The cure for a bind or listen that failed, with a leading ": ", or empty.
+std::string bind_cure(const SocketAddress& address, int code) {
+  if (code == EADDRINUSE) {
+    return address.is_unix() ? ": another process listens there"
+                             : ": another process listens there ('ss -ltnp' names it)";
+  }
+  if (code == EADDRNOTAVAIL) return ": this machine has no such address ('ip address' lists its own)";
+  if (code == EACCES && !address.is_unix() && address.port() < 1024) {
+    return ": ports below 1024 need root, CAP_NET_BIND_SERVICE or a lower "
+           "net.ipv4.ip_unprivileged_port_start";
+  }
+  if (code == ENOENT && address.is_unix()) return ": its folder does not exist";
+  return "";
+}
+
+std::unexpected<Error> bind_failed(const SocketAddress& address, const std::string& what) {
+  const int code = errno;
+  Error error = errno_error(what, code);
+  error.message += bind_cure(address, code);
+  return std::unexpected(std::move(error));
 }
 
 }  // namespace
@@ -46,6 +71,7 @@ Result<SocketAddress> SocketAddress::unix_path(std::string_view path) {
     return fail("the Unix socket path '" + std::string(path) + "' is longer than " +
                 std::to_string(sizeof un.sun_path - 1) + " bytes (unix(7)); use a shorter one");
   }
+  if (path.find('\0') != std::string_view::npos) return fail("a Unix socket path cannot hold a zero byte");
   std::memcpy(un.sun_path, path.data(), path.size());
   if (abstract) un.sun_path[0] = '\0';
   const std::size_t size = offsetof(sockaddr_un, sun_path) + path.size() + (abstract ? 0 : 1);
@@ -62,6 +88,8 @@ SocketAddress SocketAddress::loopback(std::uint16_t port) {
 
 Result<SocketAddress> SocketAddress::parse(std::string_view text) {
   if (text.starts_with("unix:")) return unix_path(text.substr(5));
+  // inet_pton would stop at a zero byte, and take what stands in front of it.
+  if (text.find('\0') != std::string_view::npos) return fail("an address cannot hold a zero byte");
   const std::size_t colon = text.rfind(':');
   if (colon == std::string_view::npos) {
     return fail("'" + std::string(text) + "' has no port: give host:port, as in 127.0.0.1:8080");
@@ -118,10 +146,14 @@ std::string SocketAddress::path() const {
 
 std::string SocketAddress::to_string() const {
   switch (family()) {
-    case AF_UNIX: return "unix:" + path();
-    case AF_INET6: return "[" + host() + "]:" + std::to_string(port());
-    case AF_INET: return host() + ":" + std::to_string(port());
-    default: return "-";
+    case AF_UNIX:
+      return "unix:" + path();
+    case AF_INET6:
+      return "[" + host() + "]:" + std::to_string(port());
+    case AF_INET:
+      return host() + ":" + std::to_string(port());
+    default:
+      return "-";
   }
 }
 
@@ -132,14 +164,16 @@ bool SocketAddress::operator==(const SocketAddress& other) const {
 Result<SocketAddress> local_address(int fd) {
   sockaddr_storage storage{};
   socklen_t length = sizeof storage;
-  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&storage), &length) != 0) return fail_errno("getsockname");
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&storage), &length) != 0)
+    return fail_errno("getsockname");
   return SocketAddress(reinterpret_cast<sockaddr*>(&storage), length);
 }
 
 Result<SocketAddress> peer_address(int fd) {
   sockaddr_storage storage{};
   socklen_t length = sizeof storage;
-  if (::getpeername(fd, reinterpret_cast<sockaddr*>(&storage), &length) != 0) return fail_errno("getpeername");
+  if (::getpeername(fd, reinterpret_cast<sockaddr*>(&storage), &length) != 0)
+    return fail_errno("getpeername");
   return SocketAddress(reinterpret_cast<sockaddr*>(&storage), length);
 }
 
@@ -153,7 +187,10 @@ Result<Descriptor> listen_on(const SocketAddress& address, int backlog) {
     struct stat info {};
     if (!path.starts_with('@') && ::lstat(path.c_str(), &info) == 0) {
       if (!S_ISSOCK(info.st_mode)) return fail(what + ": the file exists and is not a socket", EEXIST);
-      if (unix_socket_is_live(address)) return fail(what + ": another process listens there", EADDRINUSE);
+      if (!unix_socket_is_stale(address)) {
+        errno = EADDRINUSE;
+        return bind_failed(address, what);
+      }
       ::unlink(path.c_str());
     }
   } else {
@@ -161,8 +198,8 @@ Result<Descriptor> listen_on(const SocketAddress& address, int backlog) {
     ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (address.family() == AF_INET6) ::setsockopt(socket.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
   }
-  if (::bind(socket.get(), address.get(), address.length()) != 0) return fail_errno(what);
-  if (::listen(socket.get(), backlog) != 0) return fail_errno(what);
+  if (::bind(socket.get(), address.get(), address.length()) != 0) return bind_failed(address, what);
+  if (::listen(socket.get(), backlog) != 0) return bind_failed(address, what);
   return socket;
 }
 

@@ -21,7 +21,8 @@ class SocketAddress {
   // Copies `length` bytes, at most sizeof(sockaddr_storage).
   SocketAddress(const sockaddr* address, socklen_t length);
 
-  // "127.0.0.1:80", "[::1]:80", "unix:/path", "unix:@abstract". A port is required, 0 is allowed; names are not resolved.
+  // "127.0.0.1:80", "[::1]:80", "unix:/path", "unix:@abstract". A port is required, 0 is allowed; names are
+  // not resolved.
   static Result<SocketAddress> parse(std::string_view text);
   static Result<SocketAddress> unix_path(std::string_view path);
   static SocketAddress loopback(std::uint16_t port);
@@ -31,9 +32,9 @@ class SocketAddress {
 
   int family() const { return storage_.ss_family; }
   bool is_unix() const { return family() == AF_UNIX; }
-  std::uint16_t port() const;             // 0 for Unix sockets
-  std::string host() const;               // without brackets; empty for Unix sockets
-  std::string path() const;               // Unix sockets only; "@name" where abstract
+  std::uint16_t port() const;  // 0 for Unix sockets
+  std::string host() const;    // without brackets; empty for Unix sockets
+  std::string path() const;    // Unix sockets only; "@name" where abstract
   const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage_); }
   socklen_t length() const { return length_; }
   bool operator==(const SocketAddress& other) const;
@@ -47,9 +48,9 @@ class SocketAddress {
 Result<SocketAddress> local_address(int fd);
 Result<SocketAddress> peer_address(int fd);
 
-// A non-blocking, close-on-exec listening socket. TCP: SO_REUSEADDR, TCP_NODELAY (inherited by accepted sockets,
-// tcp(7)), IPv6 only for IPv6 addresses. A stale Unix socket file, which nobody listens on, is replaced; a live one is
-// an error. `backlog` is cut by net.core.somaxconn.
+// A non-blocking, close-on-exec listening socket. TCP: SO_REUSEADDR, TCP_NODELAY (inherited by accepted
+// sockets, tcp(7)), IPv6 only for IPv6 addresses. A stale Unix socket file, which nobody listens on, is
+// replaced; a live one is an error. `backlog` is cut by net.core.somaxconn.
 Result<Descriptor> listen_on(const SocketAddress& address, int backlog);
 
 }  // namespace relayd

@@ -22,7 +22,8 @@ Result<void> set_nonblocking(int fd, bool on) {
   const int flags = ::fcntl(fd, F_GETFL);
   if (flags < 0) return fail_errno("cannot read the flags of a descriptor");
   const int wanted = on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
-  if (wanted != flags && ::fcntl(fd, F_SETFL, wanted) != 0) return fail_errno("cannot set the flags of a descriptor");
+  if (wanted != flags && ::fcntl(fd, F_SETFL, wanted) != 0)
+    return fail_errno("cannot set the flags of a descriptor");
   return {};
 }
 

@@ -38,7 +38,8 @@ struct PipeEnds {
 };
 Result<PipeEnds> make_pipe(int extra_flags = 0);
 
-// Sets or clears O_NONBLOCK. The flag belongs to the open file description: whoever shares it sees the change.
+// Sets or clears O_NONBLOCK. The flag belongs to the open file description: whoever shares it sees the
+// change.
 Result<void> set_nonblocking(int fd, bool on);
 
 }  // namespace relayd

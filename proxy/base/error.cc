@@ -13,8 +13,12 @@ std::string errno_text(int code) {
   return out;
 }
 
-Error errno_error(std::string what, int code) { return Error{std::move(what) + ": " + errno_text(code), code}; }
+Error errno_error(std::string what, int code) {
+  return Error{std::move(what) + ": " + errno_text(code), code};
+}
 
-std::unexpected<Error> fail_errno(std::string what) { return std::unexpected(errno_error(std::move(what), errno)); }
+std::unexpected<Error> fail_errno(std::string what) {
+  return std::unexpected(errno_error(std::move(what), errno));
+}
 
 }  // namespace relayd

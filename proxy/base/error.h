@@ -5,7 +5,8 @@
 
 namespace relayd {
 
-// A failure as a value: what was tried, on what, and why it failed. `code` is the errno, or 0 where none applies.
+// A failure as a value: what was tried, on what, and why it failed. `code` is the errno, or 0 where none
+// applies.
 struct Error {
   std::string message;
   int code = 0;

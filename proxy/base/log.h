@@ -35,7 +35,8 @@ struct Options {
   std::string file;  // empty: standard error
 };
 
-// Until this is called, lines of kInfo and above go to standard error as text. On failure the log stays as it was.
+// Until this is called, lines of kInfo and above go to standard error as text. On failure the log stays as it
+// was.
 Result<void> configure(const Options& options);
 // Opens the log's file again under its name (after a rotation); does nothing for standard error.
 Result<void> reopen();

@@ -36,7 +36,8 @@ bool Loop::close() {
     }
     bool closing = false;
     uv_walk(
-        &loop_, [](uv_handle_t* h, void* arg) { *static_cast<bool*>(arg) |= uv_is_closing(h) != 0; }, &closing);
+        &loop_, [](uv_handle_t* h, void* arg) { *static_cast<bool*>(arg) |= uv_is_closing(h) != 0; },
+        &closing);
     if (!closing) return false;
   }
   closed_ = true;
@@ -65,8 +66,8 @@ void Timer::start(Duration delay, std::function<void()> callback, Duration repea
       [](uv_timer_t* uv) {
         auto* handle = static_cast<Handle*>(uv->data);
         if (handle->callback) {
-          const auto callback = handle->callback;  // a copy: the callback may restart or destroy the timer
-          callback();
+          const auto call = handle->callback;  // a copy: the callback may restart or destroy the timer
+          call();
         }
       },
       static_cast<std::uint64_t>(std::max<Duration::rep>(delay.count(), 0)),
@@ -82,7 +83,8 @@ struct Poll::Handle {
   std::function<void(int)> callback;
 };
 
-Result<std::unique_ptr<Poll>> Poll::create(Loop& loop, int fd, int events, std::function<void(int)> callback) {
+Result<std::unique_ptr<Poll>> Poll::create(Loop& loop, int fd, int events,
+                                           std::function<void(int)> callback) {
   auto handle = std::make_unique<Handle>();
   if (const int status = uv_poll_init(loop.get(), &handle->uv, fd); status != 0) {
     return std::unexpected(errno_error("cannot watch a descriptor", -status));
@@ -100,8 +102,8 @@ void Poll::set_events(int events) {
   uv_poll_start(&handle_->uv, events, [](uv_poll_t* uv, int status, int fired) {
     auto* handle = static_cast<Handle*>(uv->data);
     if (handle->callback) {
-      const auto callback = handle->callback;
-      callback(status < 0 ? status : fired);
+      const auto call = handle->callback;
+      call(status < 0 ? status : fired);
     }
   });
 }
@@ -139,7 +141,8 @@ struct Signal::Handle {
 
 Signal::Signal(Loop& loop, int signal, std::function<void()> callback) {
   auto handle = std::make_unique<Handle>();
-  if (const int status = uv_signal_init(loop.get(), &handle->uv); status != 0) throw_uv("cannot watch signals", status);
+  if (const int status = uv_signal_init(loop.get(), &handle->uv); status != 0)
+    throw_uv("cannot watch signals", status);
   handle->uv.data = handle.get();
   handle->callback = std::move(callback);
   handle_ = handle.release();

@@ -8,15 +8,17 @@
 #include "proxy/base/error.h"
 #include "proxy/base/time.h"
 
-// Thin owners of libuv handles. Each keeps its C struct on the heap and frees it in libuv's close callback, so that the
-// wrapper may die at any time, also inside its own callback; after a callback no wrapper touches itself. Wrappers do
-// not move. All but Async::send belong to the loop's thread. A wrapper must die before its Loop's last run().
+// Thin owners of libuv handles. Each keeps its C struct on the heap and frees it in libuv's close callback,
+// so that the wrapper may die at any time, also inside its own callback; after a callback no wrapper touches
+// itself. Wrappers do not move. All but Async::send belong to the loop's thread. A wrapper must die before
+// its Loop's last run().
 namespace relayd {
 
 class Loop {
  public:
   Loop();   // throws std::runtime_error: loops are made while starting
-  ~Loop();  // runs the loop until close callbacks are done; a handle still open is a bug and is reported by close()
+  ~Loop();  // runs the loop until close callbacks are done; a handle still open is a bug and is reported by
+            // close()
   Loop(const Loop&) = delete;
   Loop& operator=(const Loop&) = delete;
 
@@ -25,7 +27,8 @@ class Loop {
   void run_once() { uv_run(&loop_, UV_RUN_ONCE); }
   void run_nowait() { uv_run(&loop_, UV_RUN_NOWAIT); }
   void stop() { uv_stop(&loop_); }
-  // Runs pending close callbacks and closes the loop. False where a handle is still open (a leak): tests assert true.
+  // Runs pending close callbacks and closes the loop. False where a handle is still open (a leak): tests
+  // assert true.
   bool close();
 
  private:
@@ -49,11 +52,14 @@ class Timer {
   Handle* handle_;
 };
 
-// Readiness of one descriptor, which it does not own and which must stay open until the wrapper dies or stop().
+// Readiness of one descriptor, which it does not own and which must stay open until the wrapper dies or
+// stop().
 class Poll {
  public:
-  // `events` of UV_READABLE | UV_WRITABLE | UV_DISCONNECT. The callback gets the events, or a negative libuv status.
-  static Result<std::unique_ptr<Poll>> create(Loop& loop, int fd, int events, std::function<void(int)> callback);
+  // `events` of UV_READABLE | UV_WRITABLE | UV_DISCONNECT. The callback gets the events, or a negative libuv
+  // status.
+  static Result<std::unique_ptr<Poll>> create(Loop& loop, int fd, int events,
+                                              std::function<void(int)> callback);
   ~Poll();
   Poll(const Poll&) = delete;
   Poll& operator=(const Poll&) = delete;

@@ -10,15 +10,16 @@
 #include "proxy/base/log.h"
 #include "proxy/base/time.h"
 
-// The configuration as plain data, with its defaults: one struct per section of the file, one member per key. It holds
-// the whole contract; what is not built yet is refused by the checks (config/checks.h), never accepted and ignored.
+// The configuration as plain data, with its defaults: one struct per section of the file, one member per key.
+// It holds the whole contract; what is not built yet is refused by the checks (config/checks.h), never
+// accepted and ignored.
 namespace relayd::config {
 
 using std::chrono_literals::operator""ms;
 using std::chrono_literals::operator""s;
 
 struct Control {
-  std::string socket;  // empty: the default place (default_control_socket())
+  std::string socket;  // empty: default_control_socket() of base/runtime_directory.h
   unsigned mode = 0600;
   std::string group;  // empty: none
   bool operator==(const Control&) const = default;
@@ -41,12 +42,31 @@ enum class Check { kAuto, kTcp, kHttp, kNotify, kCommand, kNone };
 enum class Mode { kPhased, kHot, kRestart };
 enum class FailureAction { kRollback, kPause, kContinue };
 
-// As the file writes them: "phased", "least_connections".
-const char* to_string(Mode mode);
-const char* to_string(Balance balance);
-const char* to_string(Check check);
-const char* to_string(AddressKind kind);
+// As the file writes them: "phased", "least_connections". The list of each enumeration stands in names.h.
+const char* to_string(Protocol value);
+const char* to_string(ProxyProtocol value);
+const char* to_string(AddressKind value);
+const char* to_string(Steering value);
+const char* to_string(Balance value);
+const char* to_string(StopWhen value);
+const char* to_string(Check value);
+const char* to_string(Mode value);
+const char* to_string(FailureAction value);
+const char* to_string(log::Level value);
+const char* to_string(log::Format value);
+
+// The value of a name exactly as the file writes it; empty for any other.
+std::optional<Protocol> protocol_from(std::string_view text);
+std::optional<ProxyProtocol> proxy_protocol_from(std::string_view text);
+std::optional<AddressKind> address_kind_from(std::string_view text);
+std::optional<Steering> steering_from(std::string_view text);
+std::optional<Balance> balance_from(std::string_view text);
+std::optional<StopWhen> stop_when_from(std::string_view text);
+std::optional<Check> check_from(std::string_view text);
 std::optional<Mode> mode_from(std::string_view text);
+std::optional<FailureAction> failure_action_from(std::string_view text);
+std::optional<log::Level> log_level_from(std::string_view text);
+std::optional<log::Format> log_format_from(std::string_view text);
 
 // A count, or a share of another count in percent.
 struct Amount {
@@ -129,6 +149,10 @@ struct Service {
   // "host:port", ":port" (every address of both families), "[v6]:port", "unix:/path", "fd:NAME".
   std::vector<std::string> listen;
   Protocol protocol = Protocol::kAuto;
+  // Written in the file or given as a flag (whoever sets `protocol` sets this too), not left at its default.
+  // Until auto and http are built, the default runs as tcp, and they are refused only where somebody asked
+  // for them.
+  bool protocol_written = false;
   ProxyProtocolOptions proxy_protocol;
   bool forwarded_headers = false;
   bool transparent = false;
@@ -147,6 +171,7 @@ struct Config {
   std::string pid_file;
   unsigned threads = 0;           // 0: auto, the CPUs this process may use
   std::vector<Service> services;  // in the order of the file; names are unique
+  bool operator==(const Config&) const = default;
 };
 
 }  // namespace relayd::config

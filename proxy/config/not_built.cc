@@ -1,0 +1,114 @@
+#include "proxy/config/not_built.h"
+
+#include <algorithm>
+
+#include "proxy/config/loader.h"
+#include "proxy/config/words.h"
+
+namespace relayd::config {
+namespace {
+
+// Which value was asked for, or empty where the service asks for nothing.
+using Wanted = std::string (*)(const Service&);
+
+struct Refusal {
+  const char* key;
+  Wanted wanted;
+  const char* cure;
+};
+
+std::string on(bool wanted, const char* value = "true") { return wanted ? value : ""; }
+
+std::string longer_than_zero(Duration value) {
+  return value > Duration::zero() ? format_duration(value) : "";
+}
+
+std::string written(const Amount& amount) {
+  return std::to_string(amount.value) + (amount.percent ? "%" : "");
+}
+
+// Whoever builds a feature deletes its line.
+constexpr Refusal kRefusals[] = {
+    {"protocol",
+     [](const Service& s) {
+       return s.protocol_written && s.protocol != Protocol::kTcp ? std::string(to_string(s.protocol)) : "";
+     },
+     "write 'tcp' or leave the key out: bytes are relayed as they are"},
+    {"proxy_protocol.accept", [](const Service& s) { return on(s.proxy_protocol.accept); }, "write 'false'"},
+    {"proxy_protocol.send",
+     [](const Service& s) {
+       return s.proxy_protocol.send == ProxyProtocol::kOff ? ""
+                                                           : std::string(to_string(s.proxy_protocol.send));
+     },
+     "write 'off'"},
+    {"forwarded_headers", [](const Service& s) { return on(s.forwarded_headers); }, "write 'false'"},
+    {"transparent", [](const Service& s) { return on(s.transparent); }, "write 'false'"},
+    {"backend.address",
+     [](const Service& s) {
+       const bool built =
+           s.backend.address == AddressKind::kPort || s.backend.address == AddressKind::kSocket;
+       return built ? "" : std::string(to_string(s.backend.address));
+     },
+     "write 'port' or 'socket'"},
+    {"backend.steering",
+     [](const Service& s) {
+       return s.backend.steering == Steering::kOff ? "" : std::string(to_string(s.backend.steering));
+     },
+     "write 'off'"},
+    {"backend.targets",
+     [](const Service& s) { return s.backend.targets.empty() ? "" : quoted(s.backend.targets[0]); },
+     "give 'command', which relayd starts itself"},
+    {"rollover.tunnel_timeout",
+     [](const Service& s) {
+       return s.rollover.tunnel_timeout ? format_duration(*s.rollover.tunnel_timeout) : std::string();
+     },
+     "leave the key out: graceful_timeout holds for every connection"},
+    {"rollover.close_spread", [](const Service& s) { return longer_than_zero(s.rollover.close_spread); },
+     "write '0s'"},
+    {"rollover.surge",
+     [](const Service& s) { return s.rollover.surge == Amount{} ? "" : written(s.rollover.surge); },
+     "write '100%'"},
+    {"rollover.canary",
+     [](const Service& s) { return s.rollover.canary == 0 ? "" : std::to_string(s.rollover.canary) + "%"; },
+     "write '0%'"},
+    {"rollover.monitor", [](const Service& s) { return longer_than_zero(s.rollover.monitor); }, "write '0s'"},
+    {"rollover.failure_action",
+     [](const Service& s) {
+       return s.rollover.failure_action == FailureAction::kRollback
+                  ? ""
+                  : std::string(to_string(s.rollover.failure_action));
+     },
+     "write 'rollback'"},
+    {"hold.release_rate",
+     [](const Service& s) { return s.hold.release_rate == 0 ? "" : std::to_string(s.hold.release_rate); },
+     "write '0'"},
+};
+
+std::string not_yet(std::string_view key, const std::string& value, std::string_view cure) {
+  return "not in this version yet: '" + std::string(key) + ": " + value + "'; " + std::string(cure);
+}
+
+}  // namespace
+
+void refuse_what_is_not_built(const Config& config, std::vector<KeyFault>& faults) {
+  if (!config.admin_listen.empty()) {
+    faults.push_back({"admin.listen", not_yet("admin.listen", config.admin_listen,
+                                              "leave the section out and use 'relayctl status'")});
+  }
+  for (const Service& service : config.services) {
+    const std::string prefix = "services." + service.name + ".";
+    for (const Refusal& refusal : kRefusals) {
+      const std::string value = refusal.wanted(service);
+      if (!value.empty()) faults.push_back({prefix + refusal.key, not_yet(refusal.key, value, refusal.cure)});
+    }
+    for (std::size_t i = 0; i < service.listen.size(); ++i) {
+      if (!service.listen[i].starts_with("fd:")) continue;
+      faults.push_back(
+          {prefix + "listen[" + std::to_string(i) + "]",
+           "not in this version yet: " + quoted(service.listen[i]) +
+               ", a socket passed by systemd; name an address, as in \":80\" or \"unix:/run/web.sock\""});
+    }
+  }
+}
+
+}  // namespace relayd::config
