@@ -25,7 +25,7 @@ struct Field {
   Field(std::string_view k, std::int64_t v) : key(k), value(std::to_string(v)), number(true) {}
   Field(std::string_view k, int v) : Field(k, static_cast<std::int64_t>(v)) {}
   Field(std::string_view k, unsigned v) : Field(k, static_cast<std::int64_t>(v)) {}
-  Field(std::string_view k, std::uint64_t v) : Field(k, static_cast<std::int64_t>(v)) {}
+  Field(std::string_view k, std::uint64_t v) : key(k), value(std::to_string(v)), number(true) {}
 };
 using Fields = std::initializer_list<Field>;
 
