@@ -1,0 +1,228 @@
+#include "proxy/daemon/commands.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "control/protocol/version.h"
+#include "proxy/config/loader.h"
+#include "proxy/daemon/daemon.h"
+#include "proxy/daemon/status.h"
+
+namespace relayd {
+namespace {
+
+using control::ErrorCode;
+using control::Failure;
+using control::Outcome;
+
+std::unexpected<Failure> refuse(ErrorCode code, std::string message) {
+  return std::unexpected(Failure{code, std::move(message)});
+}
+
+std::unexpected<Failure> refuse(const Error& error) {
+  return refuse(error.code == EBUSY ? ErrorCode::kBusy : ErrorCode::kFailed, error.message);
+}
+
+// How a Result becomes an answer.
+std::function<void(Result<void>)> answering(std::string message, std::function<void(Outcome<control::Done>)> done) {
+  return [message = std::move(message), done = std::move(done)](Result<void> result) {
+    if (result) {
+      done(control::Done{message});
+    } else {
+      done(refuse(result.error()));
+    }
+  };
+}
+
+std::vector<std::string> plan_steps(const HostedService& service, config::Mode mode) {
+  const rollover::Driver& driver = *service.driver;
+  const rollover::State& state = driver.state();
+  const std::string from = state.serving() != nullptr ? std::to_string(state.serving()->number) : "";
+  const std::string to = std::to_string(state.last_number + 1);
+  const std::string grace = config::format_duration(driver.service().rollover.graceful_timeout);
+  const std::string start = "start generation " + to + " with " + std::to_string(driver.wanted_instances()) +
+                            " instance(s) of the configuration as it is now; ready within " +
+                            config::format_duration(driver.service().health.ready_timeout);
+  const std::string stop = "stop generation " + from;
+  if (from.empty()) return {"hold new connections", start, "send held and new connections to generation " + to};
+  switch (mode) {
+    case config::Mode::kPhased:
+      return {start + ", while generation " + from + " serves",
+              "send new connections to generation " + to,
+              "let generation " + from + " finish what it has, for at most " + grace, stop};
+    case config::Mode::kHot:
+      return {"hold new connections",
+              "let generation " + from + " finish what it has, for at most " + grace, stop, start,
+              "send held and new connections to generation " + to + ", in arrival order"};
+    case config::Mode::kRestart:
+      return {"hold new connections", "close the connections of generation " + from, stop, start,
+              "send held and new connections to generation " + to + ", in arrival order"};
+  }
+  return {};
+}
+
+class DaemonCommands final : public control::Commands {
+ public:
+  explicit DaemonCommands(Daemon& daemon) : daemon_(daemon) {}
+
+  Outcome<control::StatusReport> status(const std::string& name) override {
+    control::StatusReport report;
+    report.version = control::version();
+    report.pid = ::getpid();
+    report.uptime_ms = daemon_.uptime().count();
+    report.threads = daemon_.threads();
+    report.config_file = daemon_.config_file();
+    if (!name.empty()) {
+      const auto service = one(name);
+      if (!service) return std::unexpected(service.error());
+      report.services.push_back(status_of(**service, daemon_.data_plane()));
+      return report;
+    }
+    for (const auto& service : daemon_.services()) {
+      if (!service->leaving) report.services.push_back(status_of(*service, daemon_.data_plane()));
+    }
+    return report;
+  }
+
+  void rollover(const RolloverRequest& request, std::function<void(Outcome<control::RolloverResult>)> done) override {
+    if (const auto refused = refuse_while_stopping()) return done(std::unexpected(*refused));
+    const auto service = one(request.service);
+    if (!service) return done(std::unexpected(service.error()));
+    std::optional<config::Mode> mode;
+    if (request.mode) {
+      mode = config::mode_from(*request.mode);
+      if (!mode) return done(refuse(ErrorCode::kInvalidParams, "mode is phased, hot or restart, not '" + *request.mode + "'"));
+    }
+    if (request.dry_run) return done(plan(**service, mode));
+    const std::string name = (*service)->name;
+    const auto taken = daemon_.rollover(
+        **service, mode, request.env, request.until_drained, [name, done](const rollover::Report& report) {
+          done(control::RolloverResult{name, config::to_string(report.mode), to_string(report.outcome), report.reason,
+                                       report.from, report.to, report.duration.count(), report.drained, {}});
+        });
+    if (!taken) done(refuse(taken.error()));
+  }
+
+  Outcome<control::Done> abort(const std::string& name) override {
+    const auto service = one(name);
+    if (!service) return std::unexpected(service.error());
+    const auto aborted = (*service)->driver->abort();
+    if (!aborted) return refuse(aborted.error());
+    return control::Done{"the rollover of " + (*service)->name + " is aborted"};
+  }
+
+  void pause(const std::string& name, std::function<void(Outcome<control::Done>)> done) override {
+    if (const auto refused = refuse_while_stopping()) return done(std::unexpected(*refused));
+    const auto service = one(name);
+    if (!service) return done(std::unexpected(service.error()));
+    (*service)->driver->pause(answering((*service)->name + " is paused: new connections are held", std::move(done)));
+  }
+
+  void resume(const std::string& name, std::function<void(Outcome<control::Done>)> done) override {
+    if (const auto refused = refuse_while_stopping()) return done(std::unexpected(*refused));
+    const auto service = one(name);
+    if (!service) return done(std::unexpected(service.error()));
+    (*service)->driver->resume(answering((*service)->name + " serves", std::move(done)));
+  }
+
+  void scale(const std::string& name, unsigned instances, std::function<void(Outcome<control::Done>)> done) override {
+    if (const auto refused = refuse_while_stopping()) return done(std::unexpected(*refused));
+    const auto service = one(name);
+    if (!service) return done(std::unexpected(service.error()));
+    if (instances == 0) {
+      return done(refuse(ErrorCode::kInvalidParams, "a service keeps at least 1 instance; `relayctl pause` stops all"));
+    }
+    (*service)->driver->scale(instances,
+                              answering((*service)->name + " has " + std::to_string(instances) + " instance(s)",
+                                        std::move(done)));
+  }
+
+  void reload(std::function<void(Outcome<control::ReloadResult>)> done) override {
+    if (const auto refused = refuse_while_stopping()) return done(std::unexpected(*refused));
+    daemon_.reload(/*all=*/false, [done = std::move(done)](Result<Daemon::ReloadSummary> summary) {
+      if (!summary) return done(refuse(summary.error()));
+      if (!summary->failures.empty()) return done(refuse(ErrorCode::kFailed, summary->failures));
+      const ReloadPlan& plan = summary->plan;
+      done(control::ReloadResult{plan.roll_over, plan.add, plan.remove, plan.adjust, plan.unchanged,
+                                 plan.needs_restart});
+    });
+  }
+
+  void connections(const std::string& name, std::optional<std::uint32_t> generation,
+                   std::function<void(Outcome<std::vector<control::ConnectionEntry>>)> done) override {
+    const auto service = one(name);
+    if (!service) return done(std::unexpected(service.error()));
+    constexpr std::size_t kMost = 20'000;
+    const std::string shown = (*service)->name;
+    daemon_.data_plane().list_connections(
+        (*service)->id, kMost, [done = std::move(done), generation, shown](std::vector<net::ConnectionInfo> infos) {
+          std::vector<control::ConnectionEntry> entries;
+          for (net::ConnectionInfo& c : infos) {
+            if (generation && c.generation != *generation) continue;
+            entries.push_back({shown, c.id, std::move(c.client), c.generation, c.instance, std::move(c.state),
+                               c.age.count(), c.idle.count(), c.bytes_in, c.bytes_out});
+          }
+          done(std::move(entries));
+        });
+  }
+
+  Outcome<control::Done> stop(bool now) override {
+    daemon_.stop(now);
+    return control::Done{now ? "relayd stops now" : "relayd drains and stops"};
+  }
+
+  std::vector<control::Event> recent_events() override { return daemon_.journal().recent(); }
+
+ private:
+  // The service meant; without a name, the only one.
+  Outcome<HostedService*> one(const std::string& name) {
+    std::string names;
+    std::vector<std::string_view> known;
+    HostedService* only = nullptr;
+    for (const auto& service : daemon_.services()) {
+      if (service->leaving) continue;
+      if (service->name == name) return service.get();
+      only = service.get();
+      known.emplace_back(service->name);
+      names += (names.empty() ? "" : ", ") + service->name;
+    }
+    if (name.empty() && known.size() == 1) return only;
+    if (name.empty()) return refuse(ErrorCode::kNoSuchService, "name the service, one of: " + names);
+    std::string message = "there is no service '" + name + "'";
+    const std::string nearest = config::nearest(name, known);
+    message += nearest.empty() ? "; there is: " + names : "; did you mean '" + nearest + "'?";
+    return refuse(ErrorCode::kNoSuchService, message);
+  }
+
+  std::optional<Failure> refuse_while_stopping() const {
+    if (!daemon_.stopping()) return std::nullopt;
+    return Failure{ErrorCode::kFailed, "relayd is stopping"};
+  }
+
+  Outcome<control::RolloverResult> plan(const HostedService& service, std::optional<config::Mode> mode) {
+    const auto newest = daemon_.read_configuration();
+    if (!newest) return refuse(newest.error());
+    const rollover::State& state = service.driver->state();
+    if (!rollover::may_roll_over(state)) {
+      return refuse(ErrorCode::kBusy, "service " + service.name + " is busy: " + to_string(state.phase));
+    }
+    const config::Mode chosen = mode.value_or(service.driver->service().rollover.mode);
+    control::RolloverResult result;
+    result.service = service.name;
+    result.mode = config::to_string(chosen);
+    result.result = "planned";
+    result.from = state.serving() != nullptr ? state.serving()->number : 0;
+    result.to = state.last_number + 1;
+    result.plan = plan_steps(service, chosen);
+    return result;
+  }
+
+  Daemon& daemon_;
+};
+
+}  // namespace
+
+std::unique_ptr<control::Commands> make_commands(Daemon& daemon) { return std::make_unique<DaemonCommands>(daemon); }
+
+}  // namespace relayd

@@ -1,0 +1,202 @@
+#include "proxy/daemon/daemon.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <stdexcept>
+
+#include "proxy/base/log.h"
+#include "proxy/base/runtime_directory.h"
+#include "proxy/daemon/commands.h"
+#include "proxy/daemon/exit_codes.h"
+
+namespace relayd {
+namespace {
+
+backend::Keeper start_keeper() {
+  auto keeper = backend::Keeper::start();
+  if (!keeper) throw std::runtime_error(keeper.error().message);
+  return std::move(*keeper);
+}
+
+// Where the control socket and the backends' sockets go.
+struct Places {
+  std::string control_socket;
+  std::string runtime_directory;
+};
+
+Result<Places> find_places(const config::Control& control) {
+  if (!control.socket.empty()) {
+    const std::size_t slash = control.socket.rfind('/');
+    return Places{control.socket, slash == std::string::npos ? "." : control.socket.substr(0, slash)};
+  }
+  const auto directory = runtime_directory(/*create=*/true);
+  if (!directory) {
+    return fail(directory.error().message + "; or name a control socket elsewhere (control.socket, --control)");
+  }
+  return Places{*directory + "/relayd.sock", *directory};
+}
+
+}  // namespace
+
+Daemon::Daemon(CommandLine line)
+    : keeper_(start_keeper()),
+      limits_(raise_descriptor_limit()),
+      config_(std::move(line.config)),
+      config_file_(std::move(line.config_file)),
+      threads_(config_.threads != 0 ? config_.threads : usable_cpus()),
+      context_{loop_, keeper_, "", limits_.original_soft, limits_.original_hard} {}
+
+Daemon::~Daemon() {
+  server_.reset();
+  commands_.reset();
+  for (const auto& service : services_) service->driver.reset();
+  data_plane_.reset();
+  for (const auto& service : services_) service->close_listeners();
+  services_.clear();
+  reaper_.reset();
+  signals_.clear();
+}
+
+int Daemon::run() {
+  journal_.follow([this](const control::Event& event) {
+    if (server_) server_->publish(event);
+  });
+  if (const auto started = bind_and_start(); !started) {
+    log::error(started.error().message);
+    return kExitStart;
+  }
+  loop_.run();
+  log::info("relayd has stopped", {{"exit_code", exit_code_}});
+  return exit_code_;
+}
+
+Result<void> Daemon::bind_and_start() {
+  const auto places = find_places(config_.control);
+  if (!places) return std::unexpected(places.error());
+  context_.runtime_directory = places->runtime_directory;
+  std::vector<Listeners> opened;
+  for (const config::Service& service : config_.services) {
+    auto listeners = open_new_listeners(service.listen, {});
+    if (!listeners) return std::unexpected(listeners.error());
+    opened.push_back(std::move(*listeners));
+  }
+  const std::uint64_t for_clients = descriptors_for_clients(limits_.now, config_, threads_);
+  net::Events events;
+  events.drained = [this](net::ServiceId id, std::uint64_t token) {
+    for (const auto& service : services_) {
+      if (service->id == id && service->driver) return service->driver->drained(token);
+    }
+  };
+  data_plane_ = std::make_unique<net::DataPlane>(loop_, net::Options{threads_, for_clients}, std::move(events));
+  commands_ = make_commands(*this);
+  control::ServerOptions options;
+  options.socket_path = places->control_socket;
+  options.mode = config_.control.mode;
+  options.group = config_.control.group;
+  auto server = control::Server::start(loop_, options, *commands_);
+  if (!server) return std::unexpected(server.error());
+  server_ = std::move(*server);
+  if (!config_.pid_file.empty()) {
+    auto pid_file = PidFile::write(config_.pid_file);
+    if (!pid_file) return std::unexpected(pid_file.error());
+    pid_file_ = std::move(*pid_file);
+  }
+  if (backend::OrphanReaper::needed()) reaper_ = std::make_unique<backend::OrphanReaper>(loop_);
+  watch_signals();
+  journal_.record("started", "relayd " + std::to_string(::getpid()) + " runs with " + std::to_string(threads_) +
+                                 " threads; clients and backends may use " + std::to_string(for_clients) +
+                                 " descriptors; control socket " + places->control_socket);
+  for (std::size_t i = 0; i < opened.size(); ++i) {
+    HostedService& service = add_service(config_.services[i], std::move(opened[i]));
+    if (const auto started = service.driver->start(); !started) return std::unexpected(started.error());
+  }
+  return {};
+}
+
+HostedService& Daemon::add_service(const config::Service& service, Listeners listeners) {
+  auto hosted = std::make_unique<HostedService>();
+  HostedService& added = *hosted;
+  added.name = service.name;
+  added.id = next_id_++;
+  added.listeners = std::move(listeners);
+  added.driver = std::make_unique<rollover::Driver>(context_, *data_plane_, added.id, service, outside_of(added));
+  services_.push_back(std::move(hosted));
+  data_plane_->add_service(added.id, service, added.all_listeners());
+  for (const auto& listener : added.listeners) {
+    journal_.record(added.name, {"listening", 0, -1, "listens on " + listener->address.to_string(), {}});
+  }
+  return added;
+}
+
+rollover::Driver::Outside Daemon::outside_of(HostedService& service) {
+  rollover::Driver::Outside outside;
+  outside.happened = [this, &service](const rollover::Happening& h) { journal_.record(service.name, h); };
+  outside.want_rollover = [this, &service] {
+    if (const auto taken = rollover(service, std::nullopt, {}, false, nullptr); !taken) {
+      journal_.record("reload_failed", "the remembered rollover of " + service.name + ": " + taken.error().message);
+    }
+  };
+  outside.launch_failed = [this, &service](const std::string& why) { launch_failed(service, why); };
+  outside.route_changed = [&service] { service.has_served |= !service.driver->holding(); };
+  outside.accepting_stopped = [&service] { service.close_listeners(); };
+  outside.stopped = [this, id = service.id] { service_stopped(id); };
+  return outside;
+}
+
+HostedService* Daemon::find(const std::string& name) {
+  const auto found = std::ranges::find_if(
+      services_, [&name](const auto& service) { return service->name == name && !service->leaving; });
+  return found != services_.end() ? found->get() : nullptr;
+}
+
+// With nothing that ever served and no service left to hope for, relayd is of no use: it says why, and ends.
+void Daemon::launch_failed(HostedService& service, const std::string& why) {
+  if (service.launch_failure.empty()) service.launch_failure = why;
+  const bool hopeless = std::ranges::all_of(
+      services_, [](const auto& s) { return !s->has_served && !s->launch_failure.empty(); });
+  if (!hopeless || stopping_) return;
+  log::error("no generation of any service could be started; relayd gives up");
+  exit_code_ = kExitStart;
+  stop(/*fast=*/true);
+}
+
+void Daemon::stop(bool fast) {
+  if (!stopping_) journal_.record("stopping", fast ? "relayd stops, fast" : "relayd drains and stops");
+  stopping_ = true;
+  for (const auto& service : services_) service->driver->stop(fast);
+  end_if_all_stopped();
+}
+
+void Daemon::service_stopped(net::ServiceId id) {
+  const auto found = std::ranges::find_if(services_, [id](const auto& service) { return service->id == id; });
+  if (found == services_.end()) return;
+  if (stopping_) {
+    end_if_all_stopped();
+    return;
+  }
+  // Taken out by a reload. The answer comes from the loop, so the driver is not destroyed inside its own call.
+  data_plane_->remove_service(id, [this, id] {
+    std::erase_if(services_, [id](const auto& service) { return service->id == id; });
+  });
+}
+
+void Daemon::end_if_all_stopped() {
+  const bool all = std::ranges::all_of(services_, [](const auto& service) {
+    return service->driver->state().phase == rollover::Phase::kStopped;
+  });
+  if (all) loop_.stop();
+}
+
+int run_daemon(CommandLine line) {
+  log::Options options{line.config.log.level, line.config.log.format, line.config.log.file};
+  if (const auto configured = log::configure(options); !configured) {
+    log::error(configured.error().message);
+    return kExitUsage;
+  }
+  Daemon daemon(std::move(line));
+  return daemon.run();
+}
+
+}  // namespace relayd

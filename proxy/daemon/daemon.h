@@ -1,0 +1,101 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "control/server/server.h"
+#include "proxy/backend/keeper.h"
+#include "proxy/backend/reaper.h"
+#include "proxy/base/loop.h"
+#include "proxy/daemon/command_line.h"
+#include "proxy/daemon/descriptor_limits.h"
+#include "proxy/daemon/hosted_service.h"
+#include "proxy/daemon/journal.h"
+#include "proxy/daemon/pid_file.h"
+#include "proxy/daemon/reload_plan.h"
+
+namespace relayd {
+
+// relayd as a whole: builds the parts, wires them, owns them. Everything here runs on the main thread.
+class Daemon {
+ public:
+  explicit Daemon(CommandLine line);
+  ~Daemon();
+  Daemon(const Daemon&) = delete;
+  Daemon& operator=(const Daemon&) = delete;
+
+  // Binds, starts the workers, the control socket and the first generations; runs until stopped. The exit code.
+  int run();
+
+  // ---- For the commands of the control socket and for signals ----
+
+  // The running configuration's newest reading: the file as it is now, or what the command line said.
+  Result<config::Config> read_configuration() const;
+  // Rolls one service over to its newest configuration; refusals are returned (EBUSY: another is in progress).
+  Result<void> rollover(HostedService& service, std::optional<config::Mode> mode,
+                        const std::map<std::string, std::string>& env, bool until_drained,
+                        std::function<void(const rollover::Report&)> done);
+  struct ReloadSummary {
+    ReloadPlan plan;
+    std::string failures;  // of the rollovers; empty: all done
+  };
+  // Plans first, then does all or nothing. `all`: every service is rolled over (HUP), and one that is busy is asked to
+  // once more when it is done; else only what changed, and a busy one refuses the whole (EBUSY).
+  void reload(bool all, std::function<void(Result<ReloadSummary>)> done);
+  void stop(bool fast);
+  bool stopping() const { return stopping_; }
+
+  HostedService* find(const std::string& name);
+  const std::vector<std::unique_ptr<HostedService>>& services() const { return services_; }
+  net::DataPlane& data_plane() { return *data_plane_; }
+  Journal& journal() { return journal_; }
+  const std::string& config_file() const { return config_file_; }
+  unsigned threads() const { return threads_; }
+  Duration uptime() const { return monotonic_now() - started_; }
+  const DescriptorLimits& descriptor_limits() const { return limits_; }
+
+ private:
+  struct Prepared;  // a service of a new configuration, checked and with its new sockets open
+
+  Result<void> bind_and_start();
+  void watch_signals();
+  void on_winch();
+  void on_scale_signal(int change);
+  HostedService& add_service(const config::Service& service, Listeners listeners);
+  rollover::Driver::Outside outside_of(HostedService& service);
+  Result<std::vector<Prepared>> prepare(const config::Config& wanted, const ReloadPlan& plan);
+  Result<void> begin_rollover(HostedService& service, const config::Service& definition, config::Mode mode,
+                              const std::map<std::string, std::string>& env, bool until_drained,
+                              std::function<void(const rollover::Report&)> done);
+  void commit(HostedService& service, const config::Service& wanted, Listeners opened);
+  void remove_service(HostedService& service);
+  void service_stopped(net::ServiceId id);
+  void launch_failed(HostedService& service, const std::string& why);
+  void end_if_all_stopped();
+
+  Loop loop_;
+  backend::Keeper keeper_;  // forked before any thread exists
+  const DescriptorLimits limits_;
+  config::Config config_;  // as last committed
+  const std::string config_file_;
+  const unsigned threads_;
+  const TimePoint started_ = monotonic_now();
+  backend::Context context_;
+  Journal journal_;
+  PidFile pid_file_;
+  std::vector<std::unique_ptr<Signal>> signals_;
+  std::unique_ptr<backend::OrphanReaper> reaper_;
+  std::unique_ptr<net::DataPlane> data_plane_;
+  std::vector<std::unique_ptr<HostedService>> services_;  // before the data plane in death: drivers use it
+  std::unique_ptr<control::Commands> commands_;
+  std::unique_ptr<control::Server> server_;
+  net::ServiceId next_id_ = 1;
+  bool stopping_ = false;
+  int exit_code_ = 0;
+};
+
+int run_daemon(CommandLine line);
+
+}  // namespace relayd

@@ -1,0 +1,187 @@
+// A new configuration: read, planned and prepared whole before anything is touched; then all of it takes effect.
+#include <algorithm>
+#include <cerrno>
+
+#include "proxy/backend/environment.h"
+#include "proxy/base/log.h"
+#include "proxy/config/loader.h"
+#include "proxy/daemon/daemon.h"
+
+namespace relayd {
+namespace {
+
+template <typename Config>
+auto* service_named(Config& config, const std::string& name) {
+  const auto found = std::ranges::find(config.services, name, &config::Service::name);
+  return found != config.services.end() ? &*found : nullptr;
+}
+
+bool contains(const std::vector<std::string>& names, const std::string& name) {
+  return std::ranges::find(names, name) != names.end();
+}
+
+// Counts the rollovers that a reload has begun, and answers once when the last has ended.
+struct Outstanding {
+  Daemon::ReloadSummary summary;
+  std::size_t left = 1;  // one for the reload itself, until all are begun
+  std::function<void(Result<Daemon::ReloadSummary>)> done;
+
+  void ended() {
+    if (--left == 0 && done) done(std::move(summary));
+  }
+};
+
+}  // namespace
+
+struct Daemon::Prepared {
+  config::Service service;
+  Listeners opened;
+};
+
+Result<config::Config> Daemon::read_configuration() const {
+  if (config_file_.empty()) return config_;
+  config::Loaded loaded = config::load_file(config_file_);
+  if (loaded.faults.empty()) return std::move(loaded.config);
+  std::string all;
+  for (const config::Fault& fault : loaded.faults) all += (all.empty() ? "" : "\n") + fault.to_string();
+  return fail(std::move(all), EINVAL);
+}
+
+Result<std::vector<Daemon::Prepared>> Daemon::prepare(const config::Config& wanted, const ReloadPlan& plan) {
+  std::vector<Prepared> prepared;
+  for (const config::Service& service : wanted.services) {
+    const HostedService* hosted = find(service.name);
+    static const Listeners kNone;
+    auto opened = open_new_listeners(service.listen, hosted != nullptr ? hosted->listeners : kNone);
+    if (!opened) return std::unexpected(opened.error());
+    const bool starts = hosted == nullptr || contains(plan.roll_over, service.name);
+    if (starts) {
+      const auto environment = backend::definition_environment(service.backend, {});
+      if (!environment) return std::unexpected(environment.error());
+    }
+    prepared.push_back({service, std::move(*opened)});
+  }
+  return prepared;
+}
+
+// What takes effect without a rollover.
+void Daemon::commit(HostedService& hosted, const config::Service& wanted, Listeners opened) {
+  for (const auto& listener : opened) {
+    journal_.record(hosted.name, {"listening", 0, -1, "listens on " + listener->address.to_string(), {}});
+  }
+  hosted.change_listeners(*data_plane_, wanted, std::move(opened));
+  hosted.driver->adjust(wanted);
+  config::Service* running = service_named(config_, wanted.name);
+  if (running == nullptr) return;
+  // The part that processes are started with counts as running only once a generation of it serves.
+  config::Service merged = wanted;
+  if (starts_differently(*running, wanted)) {
+    merged.backend = running->backend;
+    merged.health = running->health;
+  }
+  *running = std::move(merged);
+}
+
+Result<void> Daemon::begin_rollover(HostedService& hosted, const config::Service& definition, config::Mode mode,
+                                    const std::map<std::string, std::string>& env, bool until_drained,
+                                    std::function<void(const rollover::Report&)> done) {
+  const net::ServiceId id = hosted.id;
+  return hosted.driver->rollover(
+      definition, mode, env, until_drained,
+      [this, id, definition, done = std::move(done)](const rollover::Report& report) {
+        const bool still_here =
+            std::ranges::any_of(services_, [id](const auto& s) { return s->id == id && !s->leaving; });
+        config::Service* running = service_named(config_, definition.name);
+        if (report.outcome == rollover::Outcome::kDone && still_here && running != nullptr) *running = definition;
+        if (done) done(report);
+      });
+}
+
+Result<void> Daemon::rollover(HostedService& hosted, std::optional<config::Mode> mode,
+                              const std::map<std::string, std::string>& env, bool until_drained,
+                              std::function<void(const rollover::Report&)> done) {
+  const auto newest = read_configuration();
+  if (!newest) return std::unexpected(newest.error());
+  const config::Service* wanted = service_named(*newest, hosted.name);
+  if (wanted == nullptr) {
+    return fail("service " + hosted.name + " is no longer in " + config_file_ + "; `relayctl reload` takes it out");
+  }
+  auto opened = open_new_listeners(wanted->listen, hosted.listeners);
+  if (!opened) return std::unexpected(opened.error());
+  auto begun =
+      begin_rollover(hosted, *wanted, mode.value_or(wanted->rollover.mode), env, until_drained, std::move(done));
+  if (begun) commit(hosted, *wanted, std::move(*opened));
+  return begun;
+}
+
+void Daemon::reload(bool all, std::function<void(Result<ReloadSummary>)> done) {
+  auto wanted = read_configuration();
+  if (!wanted) return done(std::unexpected(wanted.error()));
+  const ReloadPlan plan = plan_reload(config_, *wanted);
+  for (const std::string& name : plan.roll_over) {
+    const HostedService* hosted = find(name);
+    if (!all && hosted != nullptr && !rollover::may_roll_over(hosted->driver->state())) {
+      return done(fail("service " + name + " has changed, and a rollover of it is in progress; nothing was changed",
+                       EBUSY));
+    }
+  }
+  auto prepared = prepare(*wanted, plan);
+  if (!prepared) return done(std::unexpected(prepared.error()));
+  const log::Options log_options{wanted->log.level, wanted->log.format, wanted->log.file};
+  if (const auto configured = log::configure(log_options); !configured) {
+    return done(std::unexpected(configured.error()));
+  }
+
+  // From here on nothing can be refused.
+  auto outstanding = std::make_shared<Outstanding>();
+  outstanding->summary.plan = plan;
+  outstanding->done = std::move(done);
+  for (const std::string& key : plan.needs_restart) {
+    journal_.record("warning", "'" + key + "' has changed; it takes effect when relayd is started anew");
+  }
+  for (const std::string& name : plan.remove) remove_service(*find(name));
+  std::erase_if(config_.services, [&plan](const config::Service& s) { return contains(plan.remove, s.name); });
+  config_.log = wanted->log;
+  journal_.record("reloaded", config_file_.empty() ? "all services are rolled over" : "read " + config_file_);
+  for (Prepared& p : *prepared) {
+    HostedService* hosted = find(p.service.name);
+    if (hosted == nullptr) {
+      config_.services.push_back(p.service);
+      HostedService& added = add_service(p.service, std::move(p.opened));
+      if (const auto started = added.driver->start(); !started) {
+        outstanding->summary.failures += added.name + ": " + started.error().message + "\n";
+      }
+      continue;
+    }
+    commit(*hosted, p.service, std::move(p.opened));
+    if (!all && !contains(plan.roll_over, hosted->name)) {
+      if (contains(plan.scale, hosted->name)) hosted->driver->scale(p.service.backend.instances, nullptr);
+      continue;
+    }
+    ++outstanding->left;
+    const std::string name = hosted->name;
+    const auto taken = begin_rollover(*hosted, p.service, p.service.rollover.mode, {}, false,
+                                      [outstanding, name](const rollover::Report& report) {
+                                        if (report.outcome != rollover::Outcome::kDone) {
+                                          outstanding->summary.failures += name + ": " + report.reason + "\n";
+                                        }
+                                        outstanding->ended();
+                                      });
+    if (taken) continue;
+    if (taken.error().code == EBUSY) {
+      hosted->driver->rollover_later();
+    } else {
+      outstanding->summary.failures += name + ": " + taken.error().message + "\n";
+    }
+    outstanding->ended();
+  }
+  outstanding->ended();
+}
+
+void Daemon::remove_service(HostedService& hosted) {
+  hosted.leaving = true;
+  journal_.record(hosted.name, {"removed", 0, -1, "is no longer in the configuration: it drains and stops", {}});
+  hosted.driver->stop(/*fast=*/false);
+}
+
+}  // namespace relayd

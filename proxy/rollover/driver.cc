@@ -1,0 +1,242 @@
+#include "proxy/rollover/driver.h"
+
+#include <algorithm>
+#include <cerrno>
+
+#include "proxy/backend/environment.h"
+
+namespace relayd::rollover {
+
+Driver::Driver(backend::Context& context, net::DataPlane& data_plane, net::ServiceId id, config::Service service,
+               Outside outside)
+    : context_(context),
+      data_plane_(data_plane),
+      id_(id),
+      outside_(std::move(outside)),
+      service_(std::move(service)),
+      timer_(context.loop) {}
+
+Driver::~Driver() = default;
+
+Result<void> Driver::start() {
+  auto definition = define(service_, {});
+  if (!definition) return std::unexpected(definition.error());
+  next_definition_ = *definition;
+  feed(event::Start{policy_of(service_), launch_of(service_)});
+  return {};
+}
+
+Result<void> Driver::rollover(const config::Service& newest, config::Mode mode,
+                              const std::map<std::string, std::string>& env, bool until_drained,
+                              std::function<void(const Report&)> done) {
+  if (!may_roll_over(state_)) {
+    const std::string what = state_.rollover
+                                 ? "a " + std::string(config::to_string(state_.rollover->mode)) +
+                                       " rollover of " + service_.name + " is in progress"
+                                 : "service " + service_.name + " is " + to_string(state_.phase);
+    return fail(what + "; wait for it, or give `relayctl abort`", EBUSY);
+  }
+  auto definition = define(newest, env);
+  if (!definition) return std::unexpected(definition.error());
+  if (newest.backend.instances != service_.backend.instances) scaled_.reset();
+  next_definition_ = *definition;
+  service_ = newest;
+  on_rollover_end_ = std::move(done);
+  until_drained_ = until_drained;
+  feed(event::Rollover{mode, policy_of(newest), launch_of(newest)});
+  return {};
+}
+
+void Driver::rollover_later() { feed(event::RolloverLater{}); }
+
+Result<void> Driver::abort() {
+  if (!state_.rollover) return fail("no rollover of " + service_.name + " is in progress");
+  if (state_.rollover->outcome != Outcome::kDone) {
+    return fail("the rollover of " + service_.name + " has ended already; its previous definition is being started");
+  }
+  feed(event::Abort{});
+  return {};
+}
+
+void Driver::pause(Done done) {
+  feed(event::Pause{});
+  wait_for(
+      [name = service_.name](const State& s) -> std::optional<Result<void>> {
+        if (s.phase == Phase::kPaused) return Result<void>{};
+        if (s.phase == Phase::kPausing) return std::nullopt;
+        return fail("the pause of " + name + " did not come about: it is " + to_string(s.phase));
+      },
+      std::move(done));
+}
+
+void Driver::resume(Done done) {
+  feed(event::Resume{});
+  wait_for(
+      [name = service_.name](const State& s) -> std::optional<Result<void>> {
+        if (!s.route.empty()) return Result<void>{};
+        if (s.phase == Phase::kPausing || s.phase == Phase::kPaused || s.phase == Phase::kStopping) {
+          return fail("service " + name + " was not resumed: it is " + to_string(s.phase));
+        }
+        const Generation* g = s.serving();
+        const bool crashed = g != nullptr && !g->was_ready && std::ranges::any_of(g->instances, [](const Instance& i) {
+          return i.restarts > 0;
+        });
+        if (crashed) return fail("service " + name + " does not start; it is tried again with back-off");
+        return std::nullopt;
+      },
+      std::move(done));
+}
+
+void Driver::scale(unsigned instances, Done done) {
+  scaled_ = instances;
+  feed(event::Scale{instances});
+  wait_for(
+      [name = service_.name, instances](const State& s) -> std::optional<Result<void>> {
+        const Generation* g = s.serving();
+        if (g == nullptr || g->launch.instances != instances) return Result<void>{};  // takes effect at the next start
+        if (g->instances.size() < instances) return std::nullopt;
+        for (unsigned i = 0; i < instances; ++i) {
+          if (g->instances[i].state == InstanceState::kWaiting) {
+            return fail("instance " + std::to_string(i) + " of " + name +
+                        " does not start; it is tried again with back-off");
+          }
+          if (g->instances[i].state == InstanceState::kStarting) return std::nullopt;
+        }
+        return Result<void>{};
+      },
+      std::move(done));
+}
+
+void Driver::adjust(const config::Service& newest) {
+  if (newest.backend.instances != service_.backend.instances) scaled_.reset();
+  const bool new_balance = newest.backend.balance != service_.backend.balance;
+  service_ = newest;
+  feed(event::Adjust{policy_of(newest)});
+  if (new_balance) carry_out(action::SetRoute{state_.route});
+}
+
+void Driver::stop(bool fast) { feed(event::Stop{fast, data_plane_.counts(id_).held > 0}); }
+
+void Driver::accepting_stopped() {
+  outside_.accepting_stopped();
+  feed(event::AcceptingStopped{});
+}
+
+void Driver::drained(std::uint64_t token) { feed(event::Drained{token}); }
+
+unsigned Driver::wanted_instances() const { return scaled_.value_or(service_.backend.instances); }
+
+const backend::Instance* Driver::instance(GenerationNumber generation, InstanceIndex index) const {
+  const auto found = slots_.find({generation, index});
+  return found != slots_.end() ? found->second.instance.get() : nullptr;
+}
+
+const net::EndpointLoad* Driver::load(GenerationNumber generation, InstanceIndex index) const {
+  const auto found = slots_.find({generation, index});
+  return found != slots_.end() ? found->second.load.get() : nullptr;
+}
+
+std::uint64_t Driver::connections(GenerationNumber generation) const {
+  std::uint64_t sum = 0;
+  for (auto it = slots_.lower_bound({generation, 0}); it != slots_.end() && it->first.first == generation; ++it) {
+    sum += it->second.load->active.load(std::memory_order_relaxed);
+  }
+  return sum;
+}
+
+// One event at a time: what an action causes at once waits in the queue until the step's other actions are done.
+void Driver::feed(Event event) {
+  queue_.push_back(std::move(event));
+  if (!processing_) process_queue();
+}
+
+void Driver::process_queue() {
+  processing_ = true;
+  while (!queue_.empty()) {
+    const Event event = std::move(queue_.front());
+    queue_.pop_front();
+    const Actions actions = step(state_, event, monotonic_now());
+    for (const Action& action : actions) {
+      std::visit([this](const auto& a) { carry_out(a); }, action);
+    }
+  }
+  processing_ = false;
+  forget_unused();
+  arm_timer();
+  answer_waiters();
+  if (state_.phase == Phase::kStopped && queue_.empty()) outside_.stopped();  // may destroy this: nothing after it
+}
+
+void Driver::arm_timer() {
+  const Deadline due = next_deadline(state_);
+  if (!due) {
+    timer_.stop();
+    return;
+  }
+  timer_.start(std::max(*due - monotonic_now(), Duration::zero()), [this] { feed(event::Tick{why_not_ready()}); });
+}
+
+void Driver::wait_for(std::function<std::optional<Result<void>>(const State&)> check, Done done) {
+  waiters_.push_back({std::move(check), std::move(done)});
+  answer_waiters();
+}
+
+void Driver::answer_waiters() {
+  for (auto it = waiters_.begin(); it != waiters_.end();) {
+    auto answer = it->check(state_);
+    if (!answer) {
+      ++it;
+      continue;
+    }
+    const Done done = std::move(it->done);
+    it = waiters_.erase(it);
+    if (done) done(std::move(*answer));
+  }
+  for (auto it = drain_waiters_.begin(); it != drain_waiters_.end();) {
+    if (state_.find(it->generation) != nullptr) {
+      ++it;
+      continue;
+    }
+    DrainWaiter waiter = std::move(*it);
+    it = drain_waiters_.erase(it);
+    waiter.report.drained = true;
+    waiter.done(waiter.report);
+  }
+}
+
+Result<std::shared_ptr<const backend::Definition>> Driver::define(
+    const config::Service& service, const std::map<std::string, std::string>& env) const {
+  auto environment = backend::definition_environment(service.backend, env);
+  if (!environment) return std::unexpected(environment.error());
+  return std::make_shared<const backend::Definition>(backend::Definition{service, std::move(*environment)});
+}
+
+Launch Driver::launch_of(const config::Service& service) const {
+  Launch launch;
+  const bool number_changed = service.backend.instances != service_.backend.instances;
+  launch.instances = number_changed ? service.backend.instances : scaled_.value_or(service.backend.instances);
+  launch.ready_timeout = service.health.ready_timeout;
+  launch.kill_timeout = service.backend.kill_timeout;
+  launch.restart_delay = service.backend.restart_delay;
+  launch.stop = service.backend.stop;
+  return launch;
+}
+
+Policy Driver::policy_of(const config::Service& service) const {
+  return Policy{service.rollover.graceful_timeout, service.rollover.max_old_generations};
+}
+
+// Definitions stay as long as something of the generation runs, or may be started again.
+void Driver::forget_unused() {
+  const auto needed = [this](GenerationNumber number) {
+    return state_.find(number) != nullptr || number == state_.last_served ||
+           (state_.pending && state_.pending->copy_of == number) ||
+           (state_.rollover && state_.rollover->from == number);
+  };
+  std::erase_if(definitions_, [&needed](const auto& entry) { return !needed(entry.first); });
+  std::erase_if(slots_, [this](const auto& entry) {
+    return entry.second.instance == nullptr && state_.find(entry.first.first) == nullptr;
+  });
+}
+
+}  // namespace relayd::rollover

@@ -1,0 +1,228 @@
+// What the rollover driver does when the machine says so, and what instances report back.
+#include <algorithm>
+
+#include "proxy/rollover/driver.h"
+
+namespace relayd::rollover {
+namespace {
+
+std::int64_t unix_now_ms() {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+std::string instance_name(GenerationNumber generation, int instance) {
+  return "generation " + std::to_string(generation) + (instance >= 0 ? " instance " + std::to_string(instance) : "");
+}
+
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+}  // namespace
+
+void Driver::carry_out(const action::CreateGeneration& a) {
+  definitions_[a.generation] = a.copy_of == 0 ? next_definition_ : definitions_.at(a.copy_of);
+}
+
+void Driver::carry_out(const action::StartInstance& a) {
+  const Key key{a.generation, a.instance};
+  Slot& slot = slots_[key];
+  if (!slot.load) slot.load = std::make_shared<net::EndpointLoad>();
+  backend::InstanceEvents events;
+  events.ready = [this, key] { instance_ready(key); };
+  events.unhealthy = [this, key](const std::string& why) {
+    feed(event::InstanceUnhealthy{key.first, key.second, why});
+  };
+  events.healthy = [this, key] { feed(event::InstanceHealthy{key.first, key.second}); };
+  events.exited = [this, key](const backend::ExitReport& report) { instance_exited(key, report); };
+  slot.instance = std::make_unique<backend::Instance>(context_, definitions_.at(a.generation), a.generation,
+                                                      a.instance, std::move(events));
+  if (const auto started = slot.instance->start(); !started) {
+    slot.instance.reset();
+    feed(event::InstanceExited{a.generation, a.instance, started.error().message});
+  }
+}
+
+void Driver::carry_out(const action::StopInstance& a) {
+  if (const auto found = slots_.find({a.generation, a.instance}); found != slots_.end() && found->second.instance) {
+    found->second.instance->stop();
+  }
+}
+
+void Driver::carry_out(const action::KillInstance& a) {
+  if (const auto found = slots_.find({a.generation, a.instance}); found != slots_.end() && found->second.instance) {
+    found->second.instance->kill();
+  }
+}
+
+void Driver::carry_out(const action::SetRoute& a) {
+  auto route = std::make_shared<net::Route>();
+  route->balance = service_.backend.balance;
+  for (const RouteEntry& entry : a.route) {
+    const Slot& slot = slots_.at({entry.generation, entry.instance});
+    if (!slot.instance) continue;  // ended in this very step: the route without it follows
+    route->endpoints.push_back({slot.instance->address(), entry.generation, entry.instance, slot.load});
+  }
+  data_plane_.set_route(id_, std::move(route));
+  outside_.route_changed();
+}
+
+void Driver::carry_out(const action::Drain& a) { data_plane_.drain(id_, a.generation, a.instance, a.drain); }
+
+void Driver::carry_out(const action::Cut& a) { data_plane_.cut(id_, a.generation, a.instance); }
+
+void Driver::carry_out(const action::StopAccepting&) {
+  data_plane_.stop_accepting(id_, [this] { accepting_stopped(); });
+}
+
+void Driver::carry_out(const action::CloseHeld&) { data_plane_.close_held(id_); }
+
+void Driver::carry_out(const action::RolloverEnded& a) {
+  const RolloverInProgress& r = a.rollover;
+  Report report{r.mode, r.outcome, r.reason, r.from, r.to, monotonic_now() - r.began, unix_now_ms(), false};
+  last_report_ = report;
+  const std::string took = std::to_string(report.duration.count()) + " ms";
+  std::map<std::string, std::string> details{{"mode", config::to_string(r.mode)},
+                                             {"from", std::to_string(r.from)},
+                                             {"to", std::to_string(r.to)},
+                                             {"duration_ms", std::to_string(report.duration.count())}};
+  if (!r.reason.empty()) details["reason"] = r.reason;
+  const std::string mode = config::to_string(r.mode);
+  const GenerationNumber serves = state_.serving() != nullptr ? state_.serving()->number : 0;
+  const std::string now_serves = serves != 0 ? "; generation " + std::to_string(serves) + " serves" : "";
+  switch (r.outcome) {
+    case Outcome::kDone:
+      happened("rollover_done", r.to, -1,
+               mode + " rollover from generation " + std::to_string(r.from) + " to " + std::to_string(r.to) +
+                   " done in " + took,
+               details);
+      break;
+    case Outcome::kFailed:
+      happened("rollover_failed", r.to, -1, mode + " rollover failed: " + first_line(r.reason) + now_serves, details);
+      break;
+    case Outcome::kAborted:
+      happened("rollover_aborted", r.to, -1, mode + " rollover aborted: " + first_line(r.reason) + now_serves,
+               details);
+      break;
+  }
+  const auto done = std::exchange(on_rollover_end_, nullptr);
+  if (!done) return;
+  if (until_drained_ && r.outcome == Outcome::kDone && state_.find(r.from) != nullptr) {
+    drain_waiters_.push_back({r.from, report, done});
+  } else {
+    report.drained = r.outcome == Outcome::kDone && state_.find(r.from) == nullptr;
+    done(report);
+  }
+}
+
+void Driver::carry_out(const action::WantRollover&) { outside_.want_rollover(); }
+
+void Driver::carry_out(const action::LaunchFailed& a) {
+  happened("launch_failed", state_.last_served, -1, "cannot start " + service_.name + ": " + first_line(a.why),
+           {{"reason", a.why}});
+  outside_.launch_failed(a.why);
+}
+
+void Driver::carry_out(const action::Note& a) {
+  using Kind = action::Note::Kind;
+  const std::string name = instance_name(a.generation, a.instance);
+  std::string message;
+  switch (a.kind) {
+    case Kind::kGenerationStarting: message = name + " starts"; break;
+    case Kind::kGenerationReady: message = name + " is ready"; break;
+    case Kind::kSwitched: message = "new connections go to " + name; break;
+    case Kind::kHolding: message = "no instance is ready: new connections are held"; break;
+    case Kind::kReleased: message = "connections go to " + name; break;
+    case Kind::kDraining: message = name + " drains"; break;
+    case Kind::kDrained: message = name + " has no connection left"; break;
+    case Kind::kCut: message = "what is left on " + name + " is closed"; break;
+    case Kind::kGenerationStopped: message = name + " has stopped"; break;
+    case Kind::kRolloverStarted: message = a.text + " rollover from " + name; break;
+    case Kind::kRolloverFailing: message = name + " will not serve"; break;
+    case Kind::kRestoring: message = "the definition of " + name + " is started again"; break;
+    case Kind::kInstanceExited: message = name + " ended"; break;
+    case Kind::kInstanceRestarting: message = name + " is started again"; break;
+    case Kind::kInstanceReady: message = name + " is ready"; break;
+    case Kind::kInstanceUnhealthy: message = name + " fails its checks"; break;
+    case Kind::kInstanceHealthy: message = name + " is healthy again"; break;
+    case Kind::kInstanceKilled: message = name + " is killed"; break;
+    case Kind::kPaused: message = "paused: nothing runs, new connections are held"; break;
+    case Kind::kResumed: message = "resumed"; break;
+    case Kind::kScaled: message = name + " gets " + a.text + " instances"; break;
+  }
+  std::map<std::string, std::string> details;
+  if (!a.text.empty() && a.kind != Kind::kRolloverStarted && a.kind != Kind::kScaled) {
+    message += (a.kind == Kind::kInstanceRestarting || a.kind == Kind::kDraining || a.kind == Kind::kSwitched ||
+                a.kind == Kind::kGenerationStarting
+                    ? " "
+                    : ": ") +
+               first_line(a.text);
+    details["text"] = a.text;
+  }
+  if (a.kind == Kind::kRolloverStarted) details["mode"] = a.text;
+  happened(to_string(a.kind), a.generation, a.instance, std::move(message), std::move(details));
+}
+
+void Driver::carry_out(const action::Stopped&) { happened("service_stopped", 0, -1, "service has stopped"); }
+
+// ---- Reports from instances ---------------------------------------------------------------------------------------
+
+// The switch must not go to a generation of which a process has died unnoticed: the kernel is asked here, and where one
+// has, its end comes first.
+void Driver::instance_ready(Key key) {
+  const Generation* g = state_.find(key.first);
+  if (g != nullptr && g->state == GenerationState::kStarting) {
+    for (std::size_t i = 0; i < g->instances.size(); ++i) {
+      const backend::Instance* sibling = instance(key.first, static_cast<InstanceIndex>(i));
+      if (g->instances[i].state == InstanceState::kReady && sibling != nullptr && !sibling->alive()) {
+        deferred_ready_.push_back(key);
+        return;
+      }
+    }
+  }
+  feed(event::InstanceReady{key.first, key.second});
+}
+
+void Driver::feed_deferred_ready() {
+  for (const Key& key : std::exchange(deferred_ready_, {})) {
+    if (instance(key.first, key.second) != nullptr) instance_ready(key);
+  }
+}
+
+void Driver::instance_exited(Key key, const backend::ExitReport& report) {
+  std::string why = report.describe();
+  if (const std::string words = last_words(key); !words.empty()) why += "; " + words;
+  slots_.at(key).instance.reset();
+  feed(event::InstanceExited{key.first, key.second, std::move(why)});
+  feed_deferred_ready();
+}
+
+// The last check's error and the end of standard error, as far as there are any.
+std::string Driver::last_words(Key key) const {
+  const backend::Instance* found = instance(key.first, key.second);
+  if (found == nullptr) return "";
+  std::string words;
+  if (const std::string error = found->last_check_error(); !error.empty()) words = "last check: " + error;
+  if (std::string text = found->last_stderr(); !text.empty()) {
+    while (text.ends_with('\n')) text.pop_back();
+    words += (words.empty() ? "" : "; ") + std::string("standard error ends with:\n") + text;
+  }
+  return words;
+}
+
+std::string Driver::why_not_ready() const {
+  const Generation* g = state_.starting();
+  if (g == nullptr || !g->due || *g->due > monotonic_now()) return "";
+  for (std::size_t i = 0; i < g->instances.size(); ++i) {
+    if (g->instances[i].state == InstanceState::kReady) continue;
+    const std::string words = last_words({g->number, static_cast<InstanceIndex>(i)});
+    return "instance " + std::to_string(i) + (words.empty() ? " has not said anything" : ": " + words);
+  }
+  return "";
+}
+
+void Driver::happened(std::string type, GenerationNumber generation, int instance, std::string message,
+                      std::map<std::string, std::string> details) {
+  outside_.happened({std::move(type), generation, instance, std::move(message), std::move(details)});
+}
+
+}  // namespace relayd::rollover
