@@ -3,6 +3,7 @@
 #include <sys/types.h>
 
 #include <memory>
+#include <span>
 
 #include "proxy/base/descriptor.h"
 #include "proxy/base/error.h"
@@ -28,10 +29,19 @@ class Keeper {
   // The group is gone; its number may be reused from now on.
   void forget_group(pid_t group);
 
+  // True where the keeper process itself has ended (killed by the OOM killer, or by hand): nothing can be spawned then.
+  bool dead() const;
+  // Starts another in its place and tells it of `groups`. Main thread; other threads may exist. On failure it stays dead.
+  Result<void> restart(std::span<const pid_t> groups);
+
  private:
-  Keeper(pid_t pid, Descriptor channel) : pid_(pid), channel_(std::move(channel)) {}
+  Keeper(pid_t pid, Descriptor channel, Descriptor pidfd)
+      : pid_(pid), channel_(std::move(channel)), pidfd_(std::move(pidfd)) {}
+  void end();
+
   pid_t pid_ = -1;
   Descriptor channel_;
+  Descriptor pidfd_;
 };
 
 }  // namespace relayd::backend

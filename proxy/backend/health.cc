@@ -1,0 +1,120 @@
+#include "proxy/backend/health.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace relayd::backend {
+namespace {
+
+// Before it is ready an app is asked often: every millisecond between ready and noticed is one that clients are held.
+constexpr Duration kFirstPause{50};
+constexpr Duration kLongestPause{250};
+
+}  // namespace
+
+HealthPlan plan_health(const config::Service& service) {
+  using Kind = HealthPlan::Kind;
+  const config::Health& health = service.health;
+  HealthPlan plan;
+  plan.interval = health.interval;
+  plan.timeout = health.timeout;
+  plan.path = health.path.empty() ? "/" : health.path;
+  switch (health.check) {
+    case config::Check::kTcp: plan.kind = Kind::kTcp; break;
+    case config::Check::kHttp: plan.kind = Kind::kHttp; break;
+    case config::Check::kNotify: plan.kind = Kind::kNotify; break;
+    case config::Check::kCommand: plan.kind = Kind::kCommand; break;
+    case config::Check::kNone: plan.kind = Kind::kNone; break;
+    case config::Check::kAuto:
+      if (!health.path.empty()) {
+        plan.kind = Kind::kHttp;
+      } else if (service.protocol == config::Protocol::kHttp) {
+        plan.kind = Kind::kHttp;
+        plan.bad_from = 500;
+      } else {
+        plan.kind = Kind::kTcp;
+        plan.ready_by_notify = true;
+      }
+      break;
+  }
+  if (plan.kind == Kind::kNotify) plan.ready_by_notify = true;
+  return plan;
+}
+
+HealthRecord::Verdict HealthRecord::succeeded() {
+  last_error_.clear();
+  failures_ = 0;
+  switch (std::exchange(state_, State::kWell)) {
+    case State::kStarting: return Verdict::kReady;
+    case State::kUnwell: return Verdict::kHealthy;
+    case State::kWell: break;
+  }
+  return Verdict::kNothing;
+}
+
+HealthRecord::Verdict HealthRecord::failed(std::string error) {
+  last_error_ = std::move(error);
+  ++tries_;
+  if (state_ != State::kWell || ++failures_ < kFailuresInARow) return Verdict::kNothing;
+  state_ = State::kUnwell;
+  return Verdict::kUnhealthy;
+}
+
+HealthRecord::Verdict HealthRecord::notified() {
+  if (!plan_.ready_by_notify || state_ != State::kStarting) return Verdict::kNothing;
+  believed_ = true;
+  return succeeded();
+}
+
+std::optional<Duration> HealthRecord::next() const {
+  if (believed_ || plan_.kind == HealthPlan::Kind::kNotify || plan_.kind == HealthPlan::Kind::kNone) return {};
+  if (state_ != State::kStarting) {
+    if (plan_.interval == Duration::zero()) return {};
+    return plan_.interval;
+  }
+  const Duration longest =
+      plan_.interval == Duration::zero() ? kLongestPause : std::clamp(plan_.interval, kFirstPause, kLongestPause);
+  return std::min(kFirstPause * (1 + tries_ / 4), longest);  // a few quick ones, then slower
+}
+
+HealthMonitor::HealthMonitor(Loop& loop, const HealthPlan& plan, std::function<std::unique_ptr<Probe>()> make_probe,
+                             Events events)
+    : plan_(plan), record_(plan), make_probe_(std::move(make_probe)), events_(std::move(events)), timer_(loop) {
+  if (plan_.kind == HealthPlan::Kind::kNotify) return;
+  timer_.start(Duration::zero(), [this] {
+    if (plan_.kind == HealthPlan::Kind::kNone) return conclude(record_.succeeded());
+    try_once();
+  });
+}
+
+void HealthMonitor::try_once() {
+  probe_ = make_probe_();
+  probe_->start([this](Result<void> result) { on_result(std::move(result)); });
+}
+
+// The probe is kept until the next one takes its place: it may still be closing its connection.
+void HealthMonitor::on_result(Result<void> result) {
+  const auto verdict = result ? record_.succeeded() : record_.failed(result.error().message);
+  if (const auto pause = record_.next()) timer_.start(*pause, [this] { try_once(); });
+  conclude(verdict);
+}
+
+void HealthMonitor::notified() {
+  const auto verdict = record_.notified();
+  if (verdict == HealthRecord::Verdict::kNothing) return;
+  timer_.stop();
+  probe_.reset();
+  conclude(verdict);
+}
+
+// Last in every path: the callback may destroy this.
+void HealthMonitor::conclude(HealthRecord::Verdict verdict) {
+  using Verdict = HealthRecord::Verdict;
+  const Events events = events_;
+  const std::string error = record_.last_error();
+  if (verdict == Verdict::kReady && events.ready) events.ready();
+  if (verdict == Verdict::kUnhealthy && events.unhealthy) events.unhealthy(error);
+  if (verdict == Verdict::kHealthy && events.healthy) events.healthy();
+}
+
+}  // namespace relayd::backend

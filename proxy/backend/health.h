@@ -1,0 +1,83 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "proxy/backend/probe.h"
+#include "proxy/config/config.h"
+
+namespace relayd::backend {
+
+// The checks of one service, with `auto` resolved.
+struct HealthPlan {
+  enum class Kind { kTcp, kHttp, kCommand, kNotify, kNone };
+  Kind kind = Kind::kTcp;
+  bool ready_by_notify = false;  // READY=1 makes it ready too, and is believed from then on
+  std::string path;              // kHttp
+  int bad_from = 300;            // kHttp: the first status that is not well
+  Duration interval{};           // between checks once ready; 0: none
+  Duration timeout{};            // of one check
+};
+// Contract, section 3: auto is http if a path is set; else, with `protocol: http`, a GET of / that any answer below 500
+// satisfies; else READY=1 or a TCP connect, whichever comes first.
+HealthPlan plan_health(const config::Service& service);
+
+// What the results of the checks amount to, and when the next one is due. Pure.
+class HealthRecord {
+ public:
+  enum class Verdict { kNothing, kReady, kUnhealthy, kHealthy };
+
+  explicit HealthRecord(const HealthPlan& plan) : plan_(plan) {}
+  Verdict succeeded();
+  // `count` of kFailuresInARow failures make a ready instance unhealthy; one success makes it well again.
+  Verdict failed(std::string error);
+  // READY=1 of the app.
+  Verdict notified();
+  // From the end of one check to the start of the next; empty: no more checks.
+  std::optional<Duration> next() const;
+  // Of the last check; empty where it was well.
+  const std::string& last_error() const { return last_error_; }
+
+  static constexpr int kFailuresInARow = 3;
+
+ private:
+  HealthPlan plan_;
+  enum class State { kStarting, kWell, kUnwell } state_ = State::kStarting;
+  bool believed_ = false;  // ready by READY=1: never checked again
+  int failures_ = 0;       // in a row
+  int tries_ = 0;          // before ready
+  std::string last_error_;
+};
+
+// Runs the checks of one instance. Callbacks run on the loop; this may be destroyed inside them.
+class HealthMonitor {
+ public:
+  struct Events {
+    std::function<void()> ready;
+    std::function<void(const std::string&)> unhealthy;
+    std::function<void()> healthy;
+  };
+
+  // `make_probe` is not called for the kinds kNotify and kNone. The first check starts when the loop runs.
+  HealthMonitor(Loop& loop, const HealthPlan& plan, std::function<std::unique_ptr<Probe>()> make_probe,
+                Events events);
+  // READY=1 of the app. May call back at once.
+  void notified();
+  const std::string& last_error() const { return record_.last_error(); }
+
+ private:
+  void try_once();
+  void on_result(Result<void> result);
+  void conclude(HealthRecord::Verdict verdict);
+
+  const HealthPlan plan_;
+  HealthRecord record_;
+  const std::function<std::unique_ptr<Probe>()> make_probe_;
+  const Events events_;
+  std::unique_ptr<Probe> probe_;
+  Timer timer_;
+};
+
+}  // namespace relayd::backend

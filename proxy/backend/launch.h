@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "proxy/backend/environment.h"
+#include "proxy/backend/instance.h"
+#include "proxy/backend/spawn.h"
+#include "proxy/backend/template.h"
+
+// From a definition to the processes of one instance: templates, environment, limits. Pure.
+namespace relayd::backend {
+
+struct Placement {
+  std::uint32_t generation = 0;
+  std::uint16_t instance = 0;
+  SocketAddress address;
+  std::string notify_socket;
+};
+
+// {generation} {instance} {address}, and by the kind of address {host} {port} or {socket}.
+TemplateValues template_values(const Placement& placement);
+
+// What the app and its check command have in common; `inherited` is relayd's own environment, cleaned. Everything but
+// the command is filled in. Later ones win: inherited, the user's HOME, USER and LOGNAME, the definition's, relayd's.
+Result<Program> program_frame(const Definition& definition, const Placement& placement,
+                              const std::optional<Identity>& identity, const rlimit& original_nofile,
+                              const Environment& inherited);
+
+// `command` with its templates replaced; the error names the argument. `key` is "backend.command" or "health.command".
+Result<std::vector<std::string>> expand_command(const std::vector<std::string>& command, const std::string& key,
+                                                const Placement& placement);
+
+}  // namespace relayd::backend

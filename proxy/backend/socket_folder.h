@@ -1,0 +1,41 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <utility>
+
+#include "proxy/base/address.h"
+#include "proxy/base/error.h"
+
+namespace relayd::backend {
+
+// A fresh folder for one instance's Unix socket: never used before, entered by the instance's user and root alone,
+// removed with all that is in it when this dies.
+class SocketFolder {
+ public:
+  // <runtime_directory>/<service>-<generation>-<instance>-<random>, mode 0700, owned by uid and gid (-1: relayd's own).
+  // Where the owner is another user, `runtime_directory` is made searchable (0711).
+  static Result<SocketFolder> create(const std::string& runtime_directory, const std::string& service,
+                                     std::uint32_t generation, std::uint16_t instance, uid_t uid, gid_t gid);
+  SocketFolder() = default;
+  SocketFolder(SocketFolder&& other) noexcept : path_(std::exchange(other.path_, {})) {}
+  SocketFolder& operator=(SocketFolder&& other) noexcept {
+    if (this != &other) {
+      reset();
+      path_ = std::exchange(other.path_, {});
+    }
+    return *this;
+  }
+  ~SocketFolder() { reset(); }
+  void reset();
+
+  // "<folder>/app.sock"; nobody listens there yet.
+  Result<SocketAddress> address() const { return SocketAddress::unix_path(path_ + "/app.sock"); }
+
+ private:
+  explicit SocketFolder(std::string path) : path_(std::move(path)) {}
+  std::string path_;  // empty: none
+};
+
+}  // namespace relayd::backend

@@ -1,0 +1,127 @@
+#include "proxy/backend/stderr_tail.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+
+namespace relayd::backend {
+namespace {
+
+constexpr std::size_t kTail = 2048;            // bytes given by text()
+constexpr std::size_t kChunk = PIPE_BUF;       // a pipe that poll(2) calls writable takes this much without blocking
+constexpr std::size_t kMaxDrain = 256U << 10;  // bytes read at the process's end
+constexpr int kChunksPerWakeUp = 16;
+constexpr Duration kRetry{50};  // until the next look whether standard error takes anything again
+
+// Writes without ever blocking. -1 with EAGAIN where it would.
+ssize_t write_some(int fd, const char* data, std::size_t size) {
+  const ssize_t sent = ::send(fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);  // journald's is a socket
+  if (sent >= 0 || errno != ENOTSOCK) return sent;
+  pollfd entry{fd, POLLOUT, 0};
+  if (::poll(&entry, 1, 0) <= 0) {
+    errno = EAGAIN;
+    return -1;
+  }
+  if ((entry.revents & POLLOUT) == 0 || (entry.revents & POLLERR) != 0) {
+    errno = EPIPE;  // nobody reads it any more; writing would raise SIGPIPE
+    return -1;
+  }
+  return ::write(fd, data, std::min(size, kChunk));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<StderrTail>> StderrTail::create(Loop& loop, Descriptor pipe, int copy_to) {
+  if (auto done = set_nonblocking(pipe.get(), true); !done) return std::unexpected(done.error());
+  std::unique_ptr<StderrTail> result(new StderrTail(loop, std::move(pipe), copy_to));
+  StderrTail* const self = result.get();
+  auto watch = Poll::create(loop, self->pipe_.get(), UV_READABLE, [self](int) { self->on_readable(); });
+  if (!watch) return std::unexpected(watch.error());
+  result->watch_ = std::move(*watch);
+  return result;
+}
+
+// One read into the tail and the pending copy. False where there is nothing (more) to read now.
+bool StderrTail::read_some() {
+  if (!pipe_) return false;
+  char buffer[kChunk];
+  ssize_t got = 0;
+  do {
+    got = ::read(pipe_.get(), buffer, sizeof buffer);
+  } while (got < 0 && errno == EINTR);
+  if (got > 0) {
+    keep(std::string_view(buffer, static_cast<std::size_t>(got)));
+    return true;
+  }
+  if (got == 0 || errno != EAGAIN) {  // every writer has closed it
+    watch_.reset();
+    pipe_.reset();
+  }
+  return false;
+}
+
+void StderrTail::keep(std::string_view data) {
+  tail_.append(data);
+  if (tail_.size() > 2 * kTail) tail_.erase(0, tail_.size() - kTail - 1);
+  if (copy_to_ >= 0) pending_.append(data);
+}
+
+// True where everything has been passed on.
+bool StderrTail::flush() {
+  while (!pending_.empty()) {
+    const ssize_t sent = write_some(copy_to_, pending_.data(), pending_.size());
+    if (sent < 0 && errno == EINTR) continue;
+    if (sent < 0 && errno == EAGAIN) return false;
+    if (sent < 0) {  // standard error is gone for good: the tail is still kept
+      copy_to_ = -1;
+      pending_.clear();
+      break;
+    }
+    pending_.erase(0, static_cast<std::size_t>(sent));
+  }
+  return true;
+}
+
+void StderrTail::on_readable() {
+  for (int i = 0; i < kChunksPerWakeUp; ++i) {
+    if (!flush()) return pause();
+    if (!read_some()) return;
+  }
+  if (!flush()) pause();
+}
+
+void StderrTail::pause() {
+  watch_->stop();
+  again_.start(kRetry, [this] {
+    if (watch_ != nullptr) watch_->set_events(UV_READABLE);
+    on_readable();
+  });
+}
+
+void StderrTail::drain() {
+  for (std::size_t read = 0; read < kMaxDrain && read_some(); read += kChunk) {
+  }
+  flush();  // what does not go now is lost to the log; the tail has it
+}
+
+std::string StderrTail::text() const {
+  std::string_view text = tail_;
+  if (text.size() > kTail) {
+    text.remove_prefix(text.size() - kTail - 1);
+    const std::size_t line_end = text.find('\n');
+    text.remove_prefix(line_end != std::string_view::npos && line_end + 1 < text.size() ? line_end + 1 : 1);
+  }
+  while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.remove_suffix(1);
+  std::string out(text);
+  for (char& c : out) {
+    const auto byte = static_cast<unsigned char>(c);
+    if ((byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7f) c = '?';
+  }
+  return out;
+}
+
+}  // namespace relayd::backend
