@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-// The messages of the control socket as plain data; protocol/json.h writes and reads them. PROTOCOL.md describes them
-// for people. Keys are stable: they are added, never renamed.
+// The messages of the control socket as plain data; protocol/json.h writes and reads them. PROTOCOL.md
+// describes them for people. Keys are stable: they are added, never renamed.
 namespace relayd::control {
 
 // JSON-RPC 2.0 error codes: the standard's own, and relayd's from -32000 down.
@@ -17,11 +17,11 @@ enum class ErrorCode : int {
   kInvalidRequest = -32600,
   kMethodNotFound = -32601,
   kInvalidParams = -32602,
-  kFailed = -32000,        // relayctl exits 1
-  kBusy = -32001,          // another rollover is in progress: exits 4
-  kNotPermitted = -32002,  // exits 6
-  kNoSuchService = -32003, // exits 2
-  kNotBuilt = -32004,      // promised by the contract, not in this version: exits 2
+  kFailed = -32000,         // relayctl exits 1
+  kBusy = -32001,           // another rollover is in progress: exits 4
+  kNotPermitted = -32002,   // exits 6
+  kNoSuchService = -32003,  // exits 2
+  kNotBuilt = -32004,       // promised by the contract, not in this version: exits 2
 };
 
 struct Failure {
@@ -37,13 +37,13 @@ struct Done {
 
 struct InstanceStatus {
   unsigned index = 0;
-  std::string state;  // starting, ready, unhealthy, waiting (for a restart), stopping, gone
+  std::string state;     // starting, ready, unhealthy, waiting (for a restart), stopping, gone
   std::int64_t pid = 0;  // 0: no process
   std::string address;
   unsigned restarts = 0;
-  std::uint64_t connections = 0;       // now
+  std::uint64_t connections = 0;  // now
   std::uint64_t connections_total = 0;
-  std::string note;                    // last check's error, or STATUS= of the app
+  std::string note;  // last check's error, or STATUS= of the app
 };
 
 struct GenerationStatus {
@@ -68,17 +68,18 @@ struct LastRollover {
 
 struct ServiceStatus {
   std::string name;
-  std::string phase;   // starting, serving, rolling over (phased|hot|restart): see PROTOCOL.md
-  std::string mode;    // the configured mode
+  std::string phase;  // starting, serving, rolling over (phased|hot|restart): see PROTOCOL.md
+  std::string mode;   // the configured mode
   bool holding = false;
   std::vector<std::string> listen;
-  std::uint32_t generation = 0;  // the serving one; 0: none
+  std::uint32_t generation = 0;               // the serving one; 0: none
   std::vector<GenerationStatus> generations;  // newest first
-  unsigned instances = 0;        // wanted
-  std::optional<std::string> rollover;  // mode of the one in progress
-  std::optional<std::int64_t> rollover_ms;  // for how long
+  unsigned instances = 0;                     // wanted
+  std::optional<std::string> rollover;        // mode of the one in progress
+  std::optional<std::int64_t> rollover_ms;    // for how long
   std::optional<LastRollover> last_rollover;
-  std::uint64_t accepted = 0, active = 0, held = 0, held_total = 0, hold_timeouts = 0, connect_failures = 0, cut = 0;
+  std::uint64_t accepted = 0, active = 0, held = 0, held_total = 0, hold_timeouts = 0, connect_failures = 0,
+                cut = 0;
   std::uint64_t bytes_in = 0, bytes_out = 0;
 };
 
@@ -107,7 +108,7 @@ struct ReloadResult {
   std::vector<std::string> rolled_over;  // services
   std::vector<std::string> added;
   std::vector<std::string> removed;
-  std::vector<std::string> adjusted;     // limits and the like, changed without a rollover
+  std::vector<std::string> adjusted;  // limits and the like, changed without a rollover
   std::vector<std::string> unchanged;
   std::vector<std::string> needs_restart;  // keys that take effect only when relayd itself starts anew
 };
@@ -129,10 +130,10 @@ struct Event {
   std::uint64_t sequence = 0;
   std::int64_t unix_ms = 0;
   std::string service;  // empty: relayd itself
-  std::string type;     // "generation_ready", "switched", "rollover_failed" …: the list stands in PROTOCOL.md
+  std::string type;  // "generation_ready", "switched", "rollover_failed" …: the list stands in PROTOCOL.md
   std::uint32_t generation = 0;  // 0: none
   std::optional<unsigned> instance;
-  std::string message;           // one line for people
+  std::string message;  // one line for people
   std::map<std::string, std::string> details;
 };
 

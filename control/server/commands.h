@@ -9,16 +9,18 @@
 
 #include "control/protocol/messages.h"
 
-// What the control socket can ask of relayd. The daemon implements it; the server knows only this. All calls and
-// callbacks run on the main loop. A callback runs exactly once, possibly inside the call, unless the daemon ends first.
+// What the control socket can ask of relayd. The daemon implements it; the server knows only this. All calls
+// and callbacks run on the main loop. A callback runs exactly once, possibly inside the call, unless the
+// daemon ends first. No call may destroy the Server it came from; publishing events from inside a call is
+// fine.
 namespace relayd::control {
 
 class Commands {
  public:
   virtual ~Commands() = default;
 
-  // `service` empty: the only one, or (status, reload, stop, scale, pause, resume, rollover, abort) as documented in
-  // PROTOCOL.md. Unknown names are kNoSuchService with the nearest name in the message.
+  // `service` empty: the only one, or (status, reload, stop, scale, pause, resume, rollover, abort) as
+  // documented in PROTOCOL.md. Unknown names are kNoSuchService with the nearest name in the message.
   virtual Outcome<StatusReport> status(const std::string& service) = 0;
 
   struct RolloverRequest {
@@ -28,11 +30,13 @@ class Commands {
     bool until_drained = false;
     bool dry_run = false;
   };
-  virtual void rollover(const RolloverRequest& request, std::function<void(Outcome<RolloverResult>)> done) = 0;
+  virtual void rollover(const RolloverRequest& request,
+                        std::function<void(Outcome<RolloverResult>)> done) = 0;
   virtual Outcome<Done> abort(const std::string& service) = 0;
   virtual void pause(const std::string& service, std::function<void(Outcome<Done>)> done) = 0;
   virtual void resume(const std::string& service, std::function<void(Outcome<Done>)> done) = 0;
-  virtual void scale(const std::string& service, unsigned instances, std::function<void(Outcome<Done>)> done) = 0;
+  virtual void scale(const std::string& service, unsigned instances,
+                     std::function<void(Outcome<Done>)> done) = 0;
   virtual void reload(std::function<void(Outcome<ReloadResult>)> done) = 0;
   virtual void connections(const std::string& service, std::optional<std::uint32_t> generation,
                            std::function<void(Outcome<std::vector<ConnectionEntry>>)> done) = 0;

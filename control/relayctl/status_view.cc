@@ -1,0 +1,143 @@
+#include "control/relayctl/status_view.h"
+
+#include <algorithm>
+
+namespace relayd::relayctl {
+namespace {
+
+using control::GenerationStatus;
+using control::InstanceStatus;
+using control::ServiceStatus;
+
+Paint paint_of(const std::string& state) {
+  if (state == "serving" || state == "ready") return Paint::kGreen;
+  if (state == "draining" || state == "stopping" || state == "gone") return Paint::kDim;
+  if (state == "unhealthy" || state.starts_with("fail")) return Paint::kRed;
+  return Paint::kYellow;
+}
+
+std::string last_rollover(const ServiceStatus& service, const Style& style, std::int64_t now_unix_ms) {
+  if (!service.last_rollover) return "";
+  const auto& last = *service.last_rollover;
+  const Paint colour = last.result == "done"     ? Paint::kGreen
+                       : last.result == "failed" ? Paint::kRed
+                                                 : Paint::kYellow;
+  std::string text = paint(style, colour, printable(last.result)) + " " + printable(last.mode) + " " +
+                     std::to_string(last.from) + (style.unicode ? "→" : "->") + std::to_string(last.to) +
+                     " in " + human_duration(last.duration_ms);
+  if (last.ended_unix_ms > 0) text += ", " + human_duration(now_unix_ms - last.ended_unix_ms) + " ago";
+  return text;
+}
+
+std::vector<std::vector<std::string>> service_rows(const control::StatusReport& report, const Style& style,
+                                                   std::int64_t now_unix_ms) {
+  std::vector<std::vector<std::string>> rows{
+      {"SERVICE", "PHASE", "GEN", "READY", "CONNS", "HELD", "MODE", "LAST ROLLOVER"}};
+  for (std::string& title : rows.front()) title = paint(style, Paint::kDim, title);
+  for (const ServiceStatus& service : report.services) {
+    const GenerationStatus* serving = find_generation(service, service.generation);
+    rows.push_back({paint(style, Paint::kBold, printable(service.name)),
+                    paint(style, paint_of(service.phase), printable(service.phase)),
+                    service.generation == 0 ? "-" : std::to_string(service.generation),
+                    serving != nullptr ? ready_of(*serving, service.instances)
+                                       : "0/" + std::to_string(service.instances),
+                    std::to_string(service.active),
+                    service.held > 0 ? paint(style, Paint::kYellow, std::to_string(service.held)) : "0",
+                    printable(service.mode), last_rollover(service, style, now_unix_ms)});
+  }
+  return rows;
+}
+
+std::string due(const GenerationStatus& generation) {
+  if (generation.cut_in_ms) return "cut in " + human_duration(*generation.cut_in_ms);
+  if (generation.ready_in_ms) return "given up in " + human_duration(*generation.ready_in_ms);
+  return "";
+}
+
+std::vector<std::vector<std::string>> instance_rows(const GenerationStatus& generation, const Style& style) {
+  std::vector<std::vector<std::string>> rows;
+  for (const InstanceStatus& instance : generation.instances) {
+    std::string note = instance.restarts > 0 ? counted(instance.restarts, "restart") : "";
+    if (!instance.note.empty()) note += (note.empty() ? "" : ", ") + printable(instance.note);
+    rows.push_back({"instance " + std::to_string(instance.index),
+                    paint(style, paint_of(instance.state), printable(instance.state)),
+                    instance.pid > 0 ? "pid " + std::to_string(instance.pid) : "",
+                    printable(instance.address), counted(instance.connections, "connection"), note});
+  }
+  return rows;
+}
+
+void add_service_lines(const ServiceStatus& service, bool instances, const Style& style,
+                       std::vector<std::string>& lines) {
+  std::vector<std::vector<std::string>> rows;
+  for (const GenerationStatus& generation : service.generations) {
+    rows.push_back({"generation " + std::to_string(generation.number),
+                    paint(style, paint_of(generation.state), printable(generation.state)),
+                    ready_of(generation, static_cast<unsigned>(generation.instances.size())) + " ready",
+                    counted(generation.connections, "connection"), "up " + human_duration(generation.age_ms),
+                    paint(style, Paint::kYellow, due(generation))});
+  }
+  const auto generation_lines = aligned(rows, "  ");
+  for (std::size_t i = 0; i < generation_lines.size(); ++i) {
+    lines.push_back(generation_lines[i]);
+    if (!instances) continue;
+    for (std::string& line : aligned(instance_rows(service.generations[i], style), "    "))
+      lines.push_back(std::move(line));
+  }
+  if (service.last_rollover && !service.last_rollover->reason.empty() &&
+      service.last_rollover->result != "done") {
+    const std::string reason = printable(service.last_rollover->reason, true);
+    const bool all = instances;  // one line of it is enough in the overview
+    std::size_t start = 0;
+    std::string lead = "  why the last rollover " + printable(service.last_rollover->result) + ": ";
+    do {
+      const std::size_t end = reason.find('\n', start);
+      lines.push_back(paint(style, Paint::kRed, lead + reason.substr(start, end - start)));
+      lead = "    ";
+      start = end == std::string::npos ? end : end + 1;
+    } while (all && start < reason.size());
+  }
+  if (!instances) return;
+  std::string listen;
+  for (const std::string& address : service.listen)
+    listen += (listen.empty() ? "" : ", ") + printable(address);
+  lines.push_back("  listens on " + (listen.empty() ? "nothing" : listen));
+  lines.push_back("  " + counted(service.accepted, "connection") + " accepted, " +
+                  human_bytes(service.bytes_in) + " in, " + human_bytes(service.bytes_out) + " out");
+  lines.push_back("  " + std::to_string(service.held_total) + " held since the start, " +
+                  std::to_string(service.hold_timeouts) + " of them in vain; " +
+                  counted(service.connect_failures, "failed connect") + "; " + std::to_string(service.cut) +
+                  " cut at the end of a drain");
+}
+
+}  // namespace
+
+const GenerationStatus* find_generation(const ServiceStatus& service, std::uint32_t number) {
+  const auto found = std::ranges::find(service.generations, number, &GenerationStatus::number);
+  return number == 0 || found == service.generations.end() ? nullptr : &*found;
+}
+
+std::string ready_of(const GenerationStatus& generation, unsigned wanted) {
+  const auto ready = std::ranges::count(generation.instances, "ready", &InstanceStatus::state);
+  return std::to_string(ready) + "/" + std::to_string(wanted);
+}
+
+std::vector<std::string> status_lines(const control::StatusReport& report, bool instances, const Style& style,
+                                      std::int64_t now_unix_ms) {
+  std::vector<std::string> lines;
+  lines.push_back(paint(style, Paint::kBold, "relayd " + printable(report.version)) + "   pid " +
+                  std::to_string(report.pid) + "   up " + human_duration(report.uptime_ms) + "   " +
+                  counted(report.threads, "thread") +
+                  (report.config_file.empty() ? "" : "   " + printable(report.config_file)));
+  lines.emplace_back();
+  const auto table = aligned(service_rows(report, style, now_unix_ms));
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    lines.push_back(table[i]);
+    if (i > 0) add_service_lines(report.services[i - 1], instances, style, lines);
+  }
+  if (report.services.empty()) lines.emplace_back("no service is configured");
+  for (std::string& line : lines) line = cut_line(line, style);
+  return lines;
+}
+
+}  // namespace relayd::relayctl

@@ -1,0 +1,89 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "control/server/limits.h"
+#include "control/server/peer.h"
+#include "proxy/base/descriptor.h"
+#include "proxy/base/loop.h"
+
+namespace relayd::control {
+
+// One connection to the control socket: cuts its input into lines, keeps its unsent output within bounds, and
+// knows which of its requests have no answer yet. It never destroys itself: it dies (closes to the world),
+// tells its owner, and is buried by it later, so that any callback may send to it.
+class Client {
+ public:
+  struct Callbacks {
+    std::function<void(Client&, std::string_view)> line;
+    std::function<void(Client&)> died;  // once; the client must outlive this call
+  };
+  // `limits` must outlive the client. Fails where the descriptor cannot be watched.
+  static Result<std::unique_ptr<Client>> create(Loop& loop, Descriptor fd, Peer peer, std::uint64_t id,
+                                                const Limits& limits, Callbacks callbacks);
+
+  std::uint64_t id() const { return id_; }
+  const Peer& peer() const { return peer_; }
+  bool dead() const { return dead_; }
+
+  // Sends the line, or as much as goes and the rest as soon as it can. With more than the limit already
+  // unsent the client dies instead.
+  void send(std::string_view line);
+  // Dies once what is unsent has left; reads nothing from here on.
+  void end_after_flush();
+
+  // A request without an answer, by a token; its id as JSON text, empty for a notification.
+  std::uint64_t begin(std::string request_id);
+  // The answer to it. Unknown tokens are ignored: the request was answered before.
+  void answer(std::uint64_t token, std::string_view line);
+  std::size_t outstanding() const { return outstanding_.size(); }
+  const std::map<std::uint64_t, std::string>& requests() const { return outstanding_; }
+
+  // Which service's events it follows (empty: all), if it follows.
+  std::optional<std::string> following;
+
+  // For the end of the server: what poll(2) needs, and one more attempt.
+  int fd() const { return fd_.get(); }
+  bool unsent() const { return !dead_ && sent_ < output_.size(); }
+  void flush();
+
+ private:
+  Client(Loop& loop, Descriptor fd, Peer peer, std::uint64_t id, const Limits& limits, Callbacks callbacks);
+  void on_ready(int events);
+  void receive();
+  void at_end_of_input();
+  void take_lines();
+  void complain(std::string_view why);
+  bool finished() const;
+  void watch();
+  void die();
+
+  // Constant after construction.
+  const Descriptor fd_;
+  const Peer peer_;
+  const std::uint64_t id_;
+  const Limits& limits_;
+  const Callbacks callbacks_;
+
+  std::unique_ptr<Poll> poll_;
+  Timer half_message_;
+  std::string input_;
+  std::string output_;
+  std::size_t sent_ = 0;  // of output_
+  std::uint64_t next_token_ = 1;
+  std::map<std::uint64_t, std::string> outstanding_;
+  int watched_ = UV_READABLE;   // what poll_ watches for
+  bool lines_waiting_ = false;  // whole lines in input_, kept back until output has left
+  bool skipping_ = false;       // the rest of a line that was too long
+  bool input_ended_ = false;    // the peer has shut down its side, or nothing more is wanted from it
+  bool taking_lines_ = false;   // take_lines() is on the stack
+  bool dead_ = false;
+};
+
+}  // namespace relayd::control
