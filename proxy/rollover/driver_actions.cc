@@ -139,7 +139,8 @@ void Driver::carry_out(const action::Note& a) {
     case Kind::kRolloverStarted: message = a.text + " rollover from " + name; break;
     case Kind::kRolloverFailing: message = name + " will not serve"; break;
     case Kind::kRestoring: message = "the definition of " + name + " is started again"; break;
-    case Kind::kInstanceExited: message = name + " ended"; break;
+    case Kind::kInstanceExited: message = name + " ended unasked"; break;
+    case Kind::kInstanceStopped: message = name + " has ended"; break;
     case Kind::kInstanceRestarting: message = name + " is started again"; break;
     case Kind::kInstanceReady: message = name + " is ready"; break;
     case Kind::kInstanceUnhealthy: message = name + " fails its checks"; break;
@@ -190,7 +191,11 @@ void Driver::feed_deferred_ready() {
 
 void Driver::instance_exited(Key key, const backend::ExitReport& report) {
   std::string why = report.describe();
-  if (const std::string words = last_words(key); !words.empty()) why += "; " + words;
+  const Generation* g = state_.find(key.first);
+  const InstanceState was = g != nullptr ? g->instances.at(key.second).state : InstanceState::kGone;
+  if (was != InstanceState::kStopping) {
+    if (const std::string words = last_words(key); !words.empty()) why += "\n" + words;
+  }
   slots_.at(key).instance.reset();
   feed(event::InstanceExited{key.first, key.second, std::move(why)});
   feed_deferred_ready();
@@ -204,7 +209,7 @@ std::string Driver::last_words(Key key) const {
   if (const std::string error = found->last_check_error(); !error.empty()) words = "last check: " + error;
   if (std::string text = found->last_stderr(); !text.empty()) {
     while (text.ends_with('\n')) text.pop_back();
-    words += (words.empty() ? "" : "; ") + std::string("standard error ends with:\n") + text;
+    words += (words.empty() ? "" : "\n") + std::string("standard error ends with:\n") + text;
   }
   return words;
 }

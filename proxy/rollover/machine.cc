@@ -343,6 +343,7 @@ const char* to_string(action::Note::Kind kind) {
     case Kind::kRolloverFailing: return "rollover_failing";
     case Kind::kRestoring: return "restoring";
     case Kind::kInstanceExited: return "instance_exited";
+    case Kind::kInstanceStopped: return "instance_stopped";
     case Kind::kInstanceRestarting: return "instance_restarting";
     case Kind::kInstanceReady: return "instance_ready";
     case Kind::kInstanceUnhealthy: return "instance_unhealthy";

@@ -110,8 +110,8 @@ struct LaunchFailed {    // an instance of a generation with the serving role th
 struct Note {  // for people and `events`
   enum class Kind : std::uint8_t {
     kGenerationStarting, kGenerationReady, kSwitched, kHolding, kReleased, kDraining, kDrained, kCut,
-    kGenerationStopped, kRolloverStarted, kRolloverFailing, kRestoring, kInstanceExited, kInstanceRestarting,
-    kInstanceReady, kInstanceUnhealthy, kInstanceHealthy, kInstanceKilled, kPaused, kResumed, kScaled,
+    kGenerationStopped, kRolloverStarted, kRolloverFailing, kRestoring, kInstanceExited, kInstanceStopped,
+    kInstanceRestarting, kInstanceReady, kInstanceUnhealthy, kInstanceHealthy, kInstanceKilled, kPaused, kResumed, kScaled,
   };
   Kind kind{};
   GenerationNumber generation = 0;

@@ -61,7 +61,8 @@ void Step::operator()(const event::InstanceExited& e) {
   Instance* instance = find_instance(e.generation, e.instance);
   if (instance == nullptr || !has_process(instance->state)) return;
   Generation& g = *s_.find(e.generation);
-  note(Kind::kInstanceExited, e.generation, e.instance, e.why);
+  const bool asked_to = instance->state == InstanceState::kStopping || instance->state == InstanceState::kKilled;
+  note(asked_to ? Kind::kInstanceStopped : Kind::kInstanceExited, e.generation, e.instance, e.why);
   const bool restart = g.state == GenerationState::kServing && s_.phase != Phase::kStopping &&
                        e.instance < g.launch.instances;
   if (restart) {
