@@ -1,0 +1,238 @@
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "proxy/net/worker.h"
+
+// Where clients come in. A listening socket is in the epoll set of every worker. To stop accepting it is
+// taken out of the set, and clients wait in the kernel's queue; it is never shut down and nobody is closed
+// for want of room.
+namespace relayd::net {
+namespace {
+
+constexpr unsigned kMostAtOnce = 8;
+constexpr unsigned kMostAtOnceLeaving = 64;
+constexpr std::uint64_t kDescriptorsPerClient = 2;
+constexpr Tick kLeavingLimit = to_ticks(std::chrono::seconds(5));
+
+bool is_unix_socket(int fd) {
+  int domain = 0;
+  socklen_t size = sizeof domain;
+  return ::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
+}
+
+// Clients in the kernel's accept queue; for Unix sockets, which do not tell, more than there can be.
+std::uint32_t queue_length(int fd, bool is_unix) {
+  constexpr std::uint32_t kUnknown = 65536;
+  tcp_info info{};
+  socklen_t size = sizeof info;
+  if (is_unix || ::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return kUnknown;
+  return info.tcpi_unacked;  // of a listener: its queue (tcp_get_info() in the kernel)
+}
+
+}  // namespace
+
+void Worker::add_listener(ServiceState& service, int fd) {
+  const auto same = [&](const ListenerSlot& slot) { return slot.fd == fd && slot.service == service.id; };
+  const auto known = std::find_if(listeners_.begin(), listeners_.end(), same);
+  if (known != listeners_.end()) {
+    if (!known->leaving) return;
+    end_leaving(*known);
+  }
+  auto spare =
+      std::find_if(listeners_.begin(), listeners_.end(), [](const auto& slot) { return slot.fd < 0; });
+  if (spare == listeners_.end()) spare = listeners_.emplace(spare);
+  *spare = ListenerSlot{};
+  spare->fd = fd;
+  spare->service = service.id;
+  spare->is_unix = is_unix_socket(fd);
+  if (!service.paused) watch_listener(static_cast<Index>(spare - listeners_.begin()), true);
+}
+
+void Worker::drop_listeners(ServiceState& service, const std::vector<int>& keep, std::function<void()> done) {
+  auto leaving = std::make_shared<Leaving>();
+  leaving->done = std::move(done);
+  std::vector<Index> slots;
+  for (Index i = 0; i < listeners_.size(); ++i) {
+    ListenerSlot& slot = listeners_[i];
+    if (slot.fd < 0 || slot.service != service.id || slot.leaving) continue;
+    if (std::find(keep.begin(), keep.end(), slot.fd) != keep.end()) continue;
+    slot.leaving = leaving;
+    // Not for ever, however fast new clients come; a few more for those that came since.
+    slot.queued = queue_length(slot.fd, slot.is_unix) + kMostAtOnce;
+    slot.give_up = now_ + kLeavingLimit;
+    slots.push_back(i);
+  }
+  leaving->listeners = slots.size();
+  if (slots.empty()) {
+    leaving->done();
+    return;
+  }
+  want_tick();
+  for (const Index i : slots) accept_from(i);
+}
+
+void Worker::end_leaving(ListenerSlot& slot) {
+  watch_listener(static_cast<Index>(&slot - listeners_.data()), false);
+  slot.fd = -1;
+  const std::shared_ptr<Leaving> leaving = std::move(slot.leaving);
+  slot.leaving = nullptr;
+  if (leaving && --leaving->listeners == 0) leaving->done();
+}
+
+// An emptied queue tells nothing, so those on their way out are asked. True while there are any.
+bool Worker::tick_leaving() {
+  bool more = false;
+  for (Index i = 0; i < listeners_.size(); ++i) {
+    ListenerSlot& slot = listeners_[i];
+    if (slot.fd < 0 || !slot.leaving) continue;
+    if (reached(now_, slot.give_up)) {
+      log::warn(
+          "a listener was taken away while clients waited for room in its queue: raise max_connections or "
+          "hold.max_connections");
+      end_leaving(slot);
+      continue;
+    }
+    if (!services_[slot.service]->paused) accept_from(i);
+    more = more || slot.fd >= 0;
+  }
+  return more;
+}
+
+void Worker::accept_from(Index index) {
+  ListenerSlot& slot = listeners_[index];
+  if (slot.fd < 0) return;
+  ServiceState* service = find(slot.service);
+  if (service == nullptr || service->paused) return;
+  // Commands wait for the release: it must end, however fast new clients come. The queue is looked at again
+  // after it.
+  if (service->release_queued && !commands_.empty()) return;
+  // One at first: with nobody else waiting, a second accept4 would only say EAGAIN.
+  slot.burst = round_ == slot.last_round + 1 ? std::min(slot.burst * 2, kMostAtOnce) : 1;
+  const unsigned most = slot.leaving ? kMostAtOnceLeaving : slot.burst;
+  for (unsigned i = 0; i < most; ++i) {
+    switch (accept_one(*service, slot)) {
+      case Accepted::kOne:
+        slot.last_round = round_;
+        accepted_ = true;
+        if (!slot.leaving || --slot.queued != 0) break;
+        end_leaving(slot);
+        return;
+      case Accepted::kNobody:
+        if (slot.leaving) end_leaving(slot);
+        return;
+      case Accepted::kNoRoom:
+        pause(*service);
+        return;
+    }
+  }
+}
+
+// The reservation comes first: once accepted, a client is never sent away.
+Worker::Accepted Worker::accept_one(ServiceState& service, const ListenerSlot& slot) {
+  // Whoever came earlier goes first.
+  const bool held = service.route.empty() || !service.held.empty();
+  if (!reserve(service, held)) return Accepted::kNoRoom;
+  for (;;) {
+    const int fd = ::accept4(slot.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0) {
+      admit(service, fd, slot.is_unix, held);
+      return Accepted::kOne;
+    }
+    switch (errno) {
+      case EAGAIN:
+        unreserve(service, held);
+        return Accepted::kNobody;
+      case EMFILE:
+      case ENFILE:
+      case ENOBUFS:
+      case ENOMEM:
+        report_shortage(
+            "no descriptor or memory for a new client, which waits in the kernel's queue: raise "
+            "LimitNOFILE (ulimit -n) or fs.file-max",
+            errno);
+        unreserve(service, held);
+        return Accepted::kNoRoom;
+      case EBADF:
+      case EINVAL:
+      case ENOTSOCK:
+      case EOPNOTSUPP:
+        report_shortage("a listener is broken: something shut it down or closed it", errno);
+        unreserve(service, held);
+        return Accepted::kNoRoom;
+      default:
+        break;  // that client went away while it waited (accept(2)): the next one
+    }
+  }
+}
+
+bool Worker::reserve(ServiceState& service, bool held) {
+  ServiceShared& shared = *service.shared;
+  const std::uint32_t most = service.settings.max_connections;
+  if (shared.active.fetch_add(1, std::memory_order_relaxed) >= most && most != 0) {
+    shared.active.fetch_sub(1, std::memory_order_relaxed);
+    return false;
+  }
+  if (plane_.descriptors.fetch_add(kDescriptorsPerClient, std::memory_order_relaxed) + kDescriptorsPerClient >
+      plane_.max_descriptors) {
+    plane_.descriptors.fetch_sub(kDescriptorsPerClient, std::memory_order_relaxed);
+    shared.active.fetch_sub(1, std::memory_order_relaxed);
+    return false;
+  }
+  if (held && shared.held.fetch_add(1, std::memory_order_relaxed) >= service.settings.hold_max) {
+    unreserve(service, held);
+    return false;
+  }
+  return true;
+}
+
+void Worker::unreserve(ServiceState& service, bool held) {
+  if (held) service.shared->held.fetch_sub(1, std::memory_order_relaxed);
+  plane_.descriptors.fetch_sub(kDescriptorsPerClient, std::memory_order_relaxed);
+  service.shared->active.fetch_sub(1, std::memory_order_relaxed);
+}
+
+void Worker::admit(ServiceState& service, int fd, bool is_unix, bool held) {
+  const Index index = slab_.allocate();
+  Connection& connection = slab_[index];
+  connection.id = std::uint64_t{number_} << 48 | ++arrivals_;
+  connection.fd[kClient] = fd;
+  connection.service = service.id;
+  connection.opened = connection.active = now_;
+  connection.side[kClient] = kWriteReady;
+  if (is_unix) connection.flags |= kUnixClient;
+  add(service.counters->accepted, 1);
+  if (held) {
+    hold(service, index, true);
+  } else {
+    connect(service, index);
+  }
+}
+
+void Worker::pause(ServiceState& service) {
+  if (service.paused) return;
+  service.paused = true;
+  for (Index i = 0; i < listeners_.size(); ++i) {
+    if (listeners_[i].service == service.id) watch_listener(i, false);
+  }
+  want_tick();
+}
+
+void Worker::resume_paused() {
+  for (const auto& service : services_) {
+    if (service == nullptr || !service->paused) continue;
+    const bool held = service->route.empty() || !service->held.empty();
+    if (!reserve(*service, held)) continue;
+    unreserve(*service, held);
+    service->paused = false;
+    for (Index i = 0; i < listeners_.size(); ++i) {
+      if (listeners_[i].service == service->id) watch_listener(i, true);
+    }
+  }
+}
+
+}  // namespace relayd::net

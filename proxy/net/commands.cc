@@ -1,0 +1,156 @@
+#include <utility>
+
+#include "proxy/net/worker.h"
+
+// What the main thread asks of a worker.
+namespace relayd::net {
+namespace {
+
+const char* state_name(const Connection& connection) {
+  switch (connection.state) {
+    case State::kHeld:
+      return "held";
+    case State::kConnecting:
+      return "connecting";
+    case State::kLingering:
+    case State::kResetting:
+      return "lingering";
+    default:
+      break;
+  }
+  const bool whole = connection.flow[kClient] == Flow::kOpen && connection.flow[kBackend] == Flow::kOpen;
+  return whole ? "relaying" : "half-closed";
+}
+
+Duration to_duration(Tick ticks) { return Duration(ticks * kMillisecondsPerTick); }
+
+}  // namespace
+
+void Worker::add_service(ServiceId id, std::shared_ptr<ServiceShared> shared, const ServiceSettings& settings,
+                         const std::vector<int>& listeners) {
+  if (services_.size() <= id) services_.resize(id + 1U);
+  services_[id] = std::make_unique<ServiceState>();
+  ServiceState& service = *services_[id];
+  service.id = id;
+  service.counters = &shared->counters[number_];
+  service.shared = std::move(shared);
+  service.settings = settings;
+  for (const int fd : listeners) add_listener(service, fd);
+}
+
+void Worker::update_service(ServiceId id, const ServiceSettings& settings, const std::vector<int>& listeners,
+                            std::function<void()> done) {
+  ServiceState* service = find(id);
+  if (service == nullptr) {
+    done();
+    return;
+  }
+  service->settings = settings;
+  room_made_ = true;
+  if (settings.idle_timeout != 0 || settings.connect_timeout != 0) want_tick();
+  for (const int fd : listeners) add_listener(*service, fd);
+  drop_listeners(*service, listeners, std::move(done));
+}
+
+void Worker::stop_accepting(ServiceId id, std::function<void()> done) {
+  if (ServiceState* service = find(id)) {
+    drop_listeners(*service, {}, std::move(done));
+  } else {
+    done();
+  }
+}
+
+void Worker::remove_service(ServiceId id, std::function<void()> done) {
+  ServiceState* service = find(id);
+  if (service == nullptr) {
+    done();
+    return;
+  }
+  for (ListenerSlot& slot : listeners_) {
+    if (slot.fd >= 0 && slot.service == id) end_leaving(slot);
+  }
+  const auto finish = [this, id, done = std::move(done)] {
+    ServiceState& removed = *services_[id];
+    for (const Index endpoint : removed.route) endpoints_.unname(endpoint);
+    removed.route.clear();
+    check_drains(removed);
+    services_[id] = nullptr;
+    done();
+  };
+  sweeps_.push_back(
+      {.service = id, .what = Sweep::What::kAll, .generation = 0, .instance = -1, .next = 0, .done = finish});
+}
+
+void Worker::set_route(ServiceId id, const std::shared_ptr<const Route>& route) {
+  ServiceState* service = find(id);
+  if (service == nullptr) return;
+  std::vector<Index> named;
+  for (const Endpoint& endpoint : route->endpoints) named.push_back(endpoints_.name(id, endpoint));
+  const std::vector<Index> before = std::exchange(service->route, std::move(named));
+  bool gone = false;
+  for (const Index endpoint : before) gone = endpoints_.unname(endpoint) || gone;
+  service->balance = route->balance;
+  ++service->route_epoch;
+  service->probing = false;
+  if (gone) check_drains(*service);
+  if (!service->route.empty()) queue_release(*service);
+  room_made_ = true;  // who paused because the hold was full need not hold any more
+}
+
+void Worker::drain(ServiceId id, std::uint32_t generation, int instance, std::function<void()> done) {
+  ServiceState* service = find(id);
+  if (service == nullptr) {
+    done();
+    return;
+  }
+  service->drains.push_back({generation, instance, std::move(done)});
+  check_drains(*service);
+}
+
+void Worker::cut(ServiceId id, std::uint32_t generation, int instance) {
+  if (find(id) == nullptr) return;
+  sweeps_.push_back({.service = id,
+                     .what = Sweep::What::kGeneration,
+                     .generation = generation,
+                     .instance = instance,
+                     .next = 0,
+                     .done = nullptr});
+}
+
+void Worker::close_held(ServiceId id) {
+  if (find(id) == nullptr) return;
+  sweeps_.push_back({.service = id,
+                     .what = Sweep::What::kHeld,
+                     .generation = 0,
+                     .instance = -1,
+                     .next = 0,
+                     .done = nullptr});
+}
+
+std::vector<ConnectionInfo> Worker::list(ServiceId id, std::size_t limit) {
+  std::vector<ConnectionInfo> found;
+  for (Index index = 0; index < slab_.size() && found.size() < limit; ++index) {
+    const Connection& connection = slab_[index];
+    if (connection.state == State::kFree || connection.state == State::kClosed || connection.service != id)
+      continue;
+    ConnectionInfo& info = found.emplace_back();
+    info.id = connection.id;
+    if (connection.flags & kUnixClient) {
+      info.client = "unix:";
+    } else if (const auto peer = peer_address(connection.fd[kClient])) {
+      info.client = peer->to_string();
+    }
+    if (connection.endpoint != kNone) {
+      info.generation = endpoints_[connection.endpoint].endpoint.generation;
+      info.instance = endpoints_[connection.endpoint].endpoint.instance;
+    }
+    info.state = state_name(connection);
+    info.age = to_duration(now_ - connection.opened);
+    info.idle = to_duration(now_ - connection.active);
+    info.bytes_in = connection.bytes_in;
+    info.bytes_out = connection.bytes_out;
+  }
+  return found;
+}
+
+}  // namespace relayd::net

@@ -1,0 +1,103 @@
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "proxy/base/time.h"
+#include "proxy/net/route.h"
+
+// One client and its backend connection, as plain data: ids and indexes, no pointer, no handle. It can be
+// written down and taken up by another process.
+namespace relayd::net {
+
+using Index = std::uint32_t;  // of a slot in one of the worker's tables
+inline constexpr Index kNone = ~Index{0};
+
+// Time as connections keep it: hundredths of a second since the worker began. It wraps after 497 days, so
+// that only differences mean anything.
+using Tick = std::uint32_t;
+inline constexpr std::int64_t kMillisecondsPerTick = 10;
+constexpr bool reached(Tick now, Tick due) { return static_cast<std::int32_t>(now - due) >= 0; }
+// Rounded up; at most about 124 days.
+constexpr Tick to_ticks(Duration duration) {
+  constexpr std::int64_t kMost = 1 << 30;
+  const std::int64_t ticks = (duration.count() + kMillisecondsPerTick - 1) / kMillisecondsPerTick;
+  return static_cast<Tick>(ticks < kMost ? ticks : kMost);
+}
+
+// Sides and directions share their numbers: direction kClient carries bytes from the client to the backend.
+inline constexpr unsigned kClient = 0;
+inline constexpr unsigned kBackend = 1;
+
+//                    accept
+//          no route /      \ route
+//                  v        v      connect failed: another instance, or
+//               kHeld --> kConnecting ------.
+//                  ^ route  |     ^_________| back to kHeld, where none is left
+//                  '--------|---------------'
+//                           v connected
+//                       kRelaying --------------------------.
+//     both ended: closed |      | backend gone after its     | one side was reset, and what it
+//                        |      | whole response             | had sent before is still leaving
+//                        |      v                            v
+//                        |  kLingering                   kResetting
+//                        |      | client ended, or 30 s      | left, or 5 s: RST
+//                        v      v                            v
+//                      kClosed (until the end of the turn) --> kFree
+// Every state but kFree has a way to kClosed by a timeout, cut(), or the client's going away.
+enum class State : std::uint8_t { kFree, kHeld, kConnecting, kRelaying, kLingering, kResetting, kClosed };
+
+// One direction of a connection.
+enum class Flow : std::uint8_t {
+  kOpen,      // bytes are read and passed on
+  kDraining,  // the source's FIN was read; parked bytes, then the FIN, are still to be passed on
+  kShut,      // ended: the FIN was passed on, or there is nobody to pass it to
+  kDiscard,   // the sink is gone; bytes are read and thrown away, so that the source need not be reset
+};
+
+// What is known of one socket. Edges are remembered here until they are used up.
+enum SideFlag : std::uint8_t {
+  kReadReady = 1,   // a recv may give something
+  kWriteReady = 2,  // a send may take something
+  kHangup = 4,      // EPOLLRDHUP was seen: a short read is followed by the end
+  kUrgent = 8,      // urgent data was seen: recv stops short at its mark, so a short read proves nothing
+  kFailed = 16,     // the socket has an error: nothing can be sent any more
+  kWasReset = 32,   // a send has already consumed the ECONNRESET that recv would have told
+};
+
+enum ConnectionFlag : std::uint8_t {
+  kClientWatched = 1,  // the client's socket is in the epoll set
+  kUnixClient = 2,
+  kQueuedAgain = 4,  // on the worker's run-again list
+};
+
+struct Connection {
+  std::uint64_t id = 0;         // worker << 48 | order of arrival at that worker
+  std::uint64_t bytes_in = 0;   // passed on from the client to a backend
+  std::uint64_t bytes_out = 0;  // passed on to the client
+  std::uint64_t tried = 0;      // endpoints of the route that failed this client, by position modulo 64
+  int fd[2] = {-1, -1};
+  Index parked[2] = {kNone, kNone};  // chunk with bytes of that direction which did not fit
+  Index previous = kNone;            // in the one list of its service that it is in
+  Index next = kNone;
+  Index endpoint = kNone;
+  Tick opened = 0;
+  Tick active = 0;      // last byte, or the last change of state
+  Tick due = 0;         // when its list looks at it next
+  Tick held_since = 0;  // first moment of waiting; meaningful where `waited`
+  ServiceId service = 0;
+  std::uint16_t route_epoch = 0;  // the route that `tried` is about
+  State state = State::kFree;
+  Flow flow[2] = {Flow::kOpen, Flow::kOpen};
+  std::uint8_t side[2] = {0, 0};  // SideFlag
+  std::uint8_t flags = 0;         // ConnectionFlag
+  std::uint8_t rescues = 0;       // times that an instance reset it before any byte was carried
+  bool waited = false;            // has been held
+  std::uint8_t attempts =
+      0;  // connects so far, modulo 256: tells events of a former backend socket from this one's
+};
+// 128 B of user memory per idle pair is the promise; the rest is left for the pipes of splice.
+static_assert(sizeof(Connection) <= 96);
+static_assert(std::is_trivially_copyable_v<Connection>);
+
+}  // namespace relayd::net

@@ -1,0 +1,201 @@
+#include "proxy/net/data_plane.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <map>
+#include <mutex>
+
+#include "proxy/net/worker.h"
+
+namespace relayd::net {
+
+// Workers post here; the main loop runs what they posted, in order.
+struct DataPlane::Impl {
+  Impl(Loop& loop, const Options& options, Events given)
+      : events(std::move(given)), mailbox(loop, [this] { on_mail(); }) {
+    plane.max_descriptors = options.max_descriptors;
+    plane.workers = std::max(1U, options.threads);
+    for (unsigned i = 0; i < plane.workers; ++i) workers.push_back(std::make_unique<Worker>(i, plane));
+    for (const auto& worker : workers) worker->start();
+  }
+
+  ~Impl() {
+    *alive = false;
+    for (const auto& worker : workers) worker->stop();
+  }
+
+  // Any thread.
+  void post(std::function<void()> report) {
+    const std::lock_guard lock(mutex);
+    mail.push_back(std::move(report));
+    mailbox.send();
+  }
+
+  void on_mail() {
+    std::vector<std::function<void()>> reports;
+    {
+      const std::lock_guard lock(mutex);
+      reports.swap(mail);
+    }
+    const std::shared_ptr<const bool> still_alive = alive;
+    for (const auto& report : reports) {
+      report();
+      if (!*still_alive) return;  // the report's callback has destroyed the data plane
+    }
+  }
+
+  void to_all(const std::function<void(Worker&)>& command) {
+    for (const auto& worker : workers) worker->post(command);
+  }
+
+  // `command` is given what it has to call when it is done in that worker; `all_done` runs on the main loop
+  // when every worker did.
+  using Acknowledge = std::function<void()>;
+  void to_all_then(const std::function<void(Worker&, Acknowledge)>& command, std::function<void()> all_done) {
+    struct Pending {
+      std::size_t workers;
+      std::function<void()> done;
+    };
+    const auto pending = std::make_shared<Pending>(workers.size(), std::move(all_done));
+    const Acknowledge acknowledge = [this, pending] {
+      post([pending] {
+        if (--pending->workers == 0 && pending->done) pending->done();
+      });
+    };
+    to_all([command, acknowledge](Worker& worker) { command(worker, acknowledge); });
+  }
+
+  PlaneShared plane;
+  Events events;
+  std::map<ServiceId, std::shared_ptr<ServiceShared>> services;
+  std::shared_ptr<bool> alive = std::make_shared<bool>(true);
+
+  std::mutex mutex;  // guards mail
+  std::vector<std::function<void()>> mail;
+
+  Async mailbox;
+  std::vector<std::unique_ptr<Worker>> workers;  // last: they post until they are joined
+};
+
+namespace {
+
+// Inherited sockets may block, which accept4 must not do, and lack the option that accepted sockets take
+// over.
+std::vector<int> prepare(const std::vector<const Listener*>& listeners) {
+  std::vector<int> sockets;
+  for (const Listener* listener : listeners) {
+    const int fd = listener->socket.get();
+    if (const auto done = set_nonblocking(fd, true); !done) {
+      log::error("listener '" + listener->name + "' cannot be made non-blocking: " + done.error().message);
+      continue;
+    }
+    if (!listener->address.is_unix()) {
+      const int on = 1;
+      ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    }
+    sockets.push_back(fd);
+  }
+  return sockets;
+}
+
+}  // namespace
+
+DataPlane::DataPlane(Loop& main, const Options& options, Events events)
+    : impl_(std::make_unique<Impl>(main, options, std::move(events))) {}
+
+DataPlane::~DataPlane() = default;
+
+void DataPlane::add_service(ServiceId id, const config::Service& service,
+                            const std::vector<const Listener*>& listeners) {
+  const auto shared = std::make_shared<ServiceShared>(impl_->plane.workers);
+  impl_->services[id] = shared;
+  impl_->to_all([=, settings = settings_of(service), sockets = prepare(listeners)](Worker& worker) {
+    worker.add_service(id, shared, settings, sockets);
+  });
+}
+
+void DataPlane::update_service(ServiceId id, const config::Service& service,
+                               const std::vector<const Listener*>& listeners, std::function<void()> done) {
+  impl_->to_all_then(
+      [id, settings = settings_of(service), sockets = prepare(listeners)](Worker& worker,
+                                                                          Impl::Acknowledge ack) {
+        worker.update_service(id, settings, sockets, std::move(ack));
+      },
+      std::move(done));
+}
+
+void DataPlane::stop_accepting(ServiceId id, std::function<void()> done) {
+  impl_->to_all_then(
+      [id](Worker& worker, Impl::Acknowledge ack) { worker.stop_accepting(id, std::move(ack)); },
+      std::move(done));
+}
+
+void DataPlane::remove_service(ServiceId id, std::function<void()> done) {
+  impl_->to_all_then(
+      [id](Worker& worker, Impl::Acknowledge ack) { worker.remove_service(id, std::move(ack)); },
+      [this, id, done = std::move(done)] {
+        impl_->services.erase(id);
+        if (done) done();
+      });
+}
+
+void DataPlane::set_route(ServiceId id, std::shared_ptr<const Route> route) {
+  impl_->to_all([id, route = std::move(route)](Worker& worker) { worker.set_route(id, route); });
+}
+
+void DataPlane::drain(ServiceId id, std::uint32_t generation, int instance, std::uint64_t token) {
+  impl_->to_all_then(
+      [=](Worker& worker, Impl::Acknowledge ack) { worker.drain(id, generation, instance, std::move(ack)); },
+      [impl = impl_.get(), id, token] {
+        if (impl->events.drained) impl->events.drained(id, token);
+      });
+}
+
+void DataPlane::cut(ServiceId id, std::uint32_t generation, int instance) {
+  impl_->to_all([=](Worker& worker) { worker.cut(id, generation, instance); });
+}
+
+void DataPlane::close_held(ServiceId id) {
+  impl_->to_all([id](Worker& worker) { worker.close_held(id); });
+}
+
+ServiceCounts DataPlane::counts(ServiceId id) const {
+  ServiceCounts sum;
+  const auto found = impl_->services.find(id);
+  if (found == impl_->services.end()) return sum;
+  const ServiceShared& shared = *found->second;
+  sum.active = shared.active.load(std::memory_order_relaxed);
+  sum.held = shared.held.load(std::memory_order_relaxed);
+  for (unsigned i = 0; i < impl_->plane.workers; ++i) {
+    const WorkerCounters& worker = shared.counters[i];
+    sum.accepted += worker.accepted.load(std::memory_order_relaxed);
+    sum.held_total += worker.held_total.load(std::memory_order_relaxed);
+    sum.hold_timeouts += worker.hold_timeouts.load(std::memory_order_relaxed);
+    sum.connect_failures += worker.connect_failures.load(std::memory_order_relaxed);
+    sum.cut += worker.cut.load(std::memory_order_relaxed);
+    sum.bytes_in += worker.bytes_in.load(std::memory_order_relaxed);
+    sum.bytes_out += worker.bytes_out.load(std::memory_order_relaxed);
+  }
+  return sum;
+}
+
+void DataPlane::list_connections(ServiceId id, std::size_t limit,
+                                 std::function<void(std::vector<ConnectionInfo>)> callback) {
+  // Filled on the main loop alone.
+  const auto all = std::make_shared<std::vector<ConnectionInfo>>();
+  impl_->to_all_then(
+      [impl = impl_.get(), id, limit, all](Worker& worker, Impl::Acknowledge ack) {
+        impl->post(
+            [all, part = worker.list(id, limit)] { all->insert(all->end(), part.begin(), part.end()); });
+        ack();
+      },
+      [all, limit, callback = std::move(callback)] {
+        if (all->size() > limit) all->resize(limit);
+        callback(std::move(*all));
+      });
+}
+
+}  // namespace relayd::net

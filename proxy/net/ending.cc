@@ -1,0 +1,238 @@
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "proxy/net/worker.h"
+
+// How connections end: linger, reset, timeouts, close.
+namespace relayd::net {
+namespace {
+
+// A client may go on sending for so long after it got the whole response, before it is closed on.
+constexpr Tick kLingerLimit = to_ticks(std::chrono::seconds(30));
+// What is still on its way may take so long before the reset overtakes it.
+constexpr Tick kResetLimit = to_ticks(std::chrono::seconds(5));
+// An idle connection is looked at so often in its timeout: it is closed late by at most that part.
+constexpr Tick kIdleLooks = 16;
+constexpr Index kSweepSlice = 1000;
+
+// True where the peer's kernel has acknowledged all that was sent.
+bool all_left(int fd) {
+  int bytes = 0;
+  return ::ioctl(fd, SIOCOUTQ, &bytes) != 0 || bytes == 0;
+}
+
+void close_with_reset(int fd) {
+  const linger now{.l_onoff = 1, .l_linger = 0};
+  ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+  ::close(fd);
+}
+
+Tick idle_period(const ServiceState& service) {
+  return std::max<Tick>(1, service.settings.idle_timeout / kIdleLooks);
+}
+
+}  // namespace
+
+void Worker::list_relaying(ServiceState& service, Index index) {
+  slab_[index].due = now_ + idle_period(service);
+  service.relaying.push_back(slab_, index);
+  if (service.settings.idle_timeout != 0) want_tick();
+}
+
+void Worker::unlist(ServiceState& service, Index index) {
+  switch (slab_[index].state) {
+    case State::kHeld:
+      leave_hold(service, index);
+      break;
+    case State::kConnecting:
+      service.connecting.remove(slab_, index);
+      break;
+    case State::kRelaying:
+      service.relaying.remove(slab_, index);
+      break;
+    case State::kLingering:
+    case State::kResetting:
+      service.ending.remove(slab_, index);
+      break;
+    case State::kFree:
+    case State::kClosed:
+      break;
+  }
+}
+
+// The backend has said all it had to say and takes nothing more. Closing now, with the client's bytes unread,
+// would make the kernel send RST, which may destroy the response on the client's side: read on until the
+// client ends.
+void Worker::begin_linger(Index index) {
+  Connection& connection = slab_[index];
+  ServiceState& service = service_of(connection);
+  unlist(service, index);
+  connection.state = State::kLingering;
+  connection.active = now_;
+  ::close(connection.fd[kBackend]);
+  connection.fd[kBackend] = -1;
+  service.ending.push_back(slab_, index);
+  want_tick();
+  relay(index);
+}
+
+// One side was reset (kFailed): the other is too, once what was sent to it before has left. A Unix socket has
+// no RST and loses nothing by a close: its peer reads what is queued, then the end or ECONNRESET.
+void Worker::begin_reset(Index index) {
+  Connection& connection = slab_[index];
+  ServiceState& service = service_of(connection);
+  const unsigned dead = connection.side[kBackend] & kFailed ? kBackend : kClient;
+  const unsigned victim = 1 - dead;
+  const bool is_unix = victim == kClient ? (connection.flags & kUnixClient) != 0
+                                         : endpoints_[connection.endpoint].endpoint.address.is_unix();
+  if (is_unix || all_left(connection.fd[victim])) {
+    close_connection(index, true);
+    return;
+  }
+  unlist(service, index);
+  ::close(connection.fd[dead]);
+  connection.fd[dead] = -1;
+  relay_.drop_parked(connection, kClient);
+  relay_.drop_parked(connection, kBackend);
+  connection.state = State::kResetting;
+  connection.active = now_;
+  service.ending.push_back(slab_, index);
+  want_tick();
+}
+
+void Worker::close_connection(Index index, bool reset) {
+  Connection& connection = slab_[index];
+  ServiceState& service = service_of(connection);
+  unlist(service, index);
+  for (const unsigned side : {kClient, kBackend}) {
+    relay_.drop_parked(connection, side);
+    if (connection.fd[side] < 0) continue;
+    if (reset) {
+      close_with_reset(connection.fd[side]);
+    } else {
+      ::close(connection.fd[side]);
+    }
+    connection.fd[side] = -1;
+  }
+  connection.state = State::kClosed;
+  connection.flags = 0;
+  graveyard_.push_back(index);
+  unreserve(service, false);
+  room_made_ = true;
+  leave_backend(service, connection);
+}
+
+// True while there is something to time.
+bool Worker::tick_service(ServiceState& service) {
+  expire_held(service);
+  expire_connecting(service);
+  expire_idle(service);
+  tick_ending(service);
+  if (service.probing && reached(now_, service.retry_at)) release(service);
+  return !service.held.empty() || !service.ending.empty() ||
+         (service.settings.connect_timeout != 0 && !service.connecting.empty()) ||
+         (service.settings.idle_timeout != 0 && !service.relaying.empty());
+}
+
+void Worker::expire_connecting(ServiceState& service) {
+  if (service.settings.connect_timeout == 0) return;
+  // Those that connect again go to the end of the list, with a later time.
+  for (std::size_t left = service.connecting.size(); left > 0 && !service.connecting.empty(); --left) {
+    const Index index = service.connecting.front();
+    if (!reached(now_, slab_[index].due)) return;
+    connect_failed(service, index, ETIMEDOUT);
+  }
+}
+
+void Worker::expire_idle(ServiceState& service) {
+  const Tick timeout = service.settings.idle_timeout;
+  if (timeout == 0) return;
+  for (std::size_t left = service.relaying.size(); left > 0; --left) {
+    const Index index = service.relaying.front();
+    if (!reached(now_, slab_[index].due)) return;
+    if (reached(now_, slab_[index].active + timeout)) {
+      close_connection(index);
+    } else {
+      service.relaying.remove(slab_, index);
+      list_relaying(service, index);
+    }
+  }
+}
+
+void Worker::tick_ending(ServiceState& service) {
+  for (Index index = service.ending.front(); index != kNone;) {
+    const Connection& connection = slab_[index];
+    const Index next = connection.next;
+    if (connection.state == State::kLingering) {
+      // `active` moves while the response still does.
+      if (reached(now_, connection.active + kLingerLimit)) close_connection(index);
+    } else {
+      const int fd = connection.fd[connection.fd[kClient] >= 0 ? kClient : kBackend];
+      if (all_left(fd) || reached(now_, connection.active + kResetLimit)) close_connection(index, true);
+    }
+    index = next;
+  }
+}
+
+void Worker::check_drains(ServiceState& service) {
+  const auto drained = [&](const ServiceState::Drain& drain) {
+    if (endpoints_.has(service.id, drain.generation, drain.instance)) return false;
+    drain.done();
+    return true;
+  };
+  std::erase_if(service.drains, drained);
+}
+
+void Worker::sweep_some() {
+  if (sweeps_.empty()) return;
+  Sweep& sweep = sweeps_.front();
+  const Index end = std::min(slab_.size(), sweep.next + kSweepSlice);
+  for (; sweep.next < end; ++sweep.next) sweep_one(sweep, sweep.next);
+  if (sweep.next < slab_.size()) return;
+  const auto done = std::move(sweep.done);
+  sweeps_.erase(sweeps_.begin());
+  if (done) done();
+}
+
+void Worker::sweep_one(const Sweep& sweep, Index index) {
+  Connection& connection = slab_[index];
+  if (connection.state == State::kFree || connection.state == State::kClosed) return;
+  if (connection.service != sweep.service) return;
+  ServiceState& service = service_of(connection);
+  switch (sweep.what) {
+    case Sweep::What::kHeld:
+      if (connection.state == State::kHeld) close_connection(index);
+      return;
+    case Sweep::What::kGeneration:
+      if (connection.endpoint == kNone ||
+          !is_of(endpoints_[connection.endpoint].endpoint, sweep.generation, sweep.instance)) {
+        return;
+      }
+      if (connection.state == State::kConnecting) {  // it has lost nothing yet: to whoever serves now
+        unlist(service, index);
+        leave_backend(service, connection);
+        connect(service, index);
+        return;
+      }
+      break;
+    case Sweep::What::kAll:
+      break;
+  }
+  if (connection.state != State::kHeld) add(service.counters->cut, 1);
+  close_connection(index);
+}
+
+void Worker::close_everything() {
+  for (ListenerSlot& slot : listeners_) slot.fd = -1;
+  for (Index index = 0; index < slab_.size(); ++index) {
+    const State state = slab_[index].state;
+    if (state != State::kFree && state != State::kClosed) close_connection(index);
+  }
+  bury();
+}
+
+}  // namespace relayd::net

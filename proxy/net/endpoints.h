@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "proxy/net/connection.h"
+#include "proxy/net/route.h"
+
+namespace relayd::net {
+
+// The instances that a worker's routes and connections refer to, by index. An entry lives while a route names
+// it or a connection counts on it. One per worker; not thread-safe.
+class EndpointTable {
+ public:
+  struct Entry {
+    Endpoint endpoint;
+    ServiceId service = 0;
+    std::uint32_t users = 0;   // connections, and connects under way
+    std::uint32_t routes = 0;  // 1 while the service's route names it
+    Tick failed_at = 0;        // meaningful where has_failed
+    bool has_failed = false;   // its last connect failed
+  };
+
+  // The entry of this endpoint, made where there is none, with one more route on it.
+  Index name(ServiceId service, const Endpoint& endpoint);
+  // True where the entry is gone by it.
+  bool unname(Index index);
+  // A connection counts on it, from the choice to its close.
+  void take(Index index);
+  bool leave(Index index);
+
+  Entry& operator[](Index index) { return entries_[index]; }
+  const Entry& operator[](Index index) const { return entries_[index]; }
+  // `instance` -1: any of them.
+  bool has(ServiceId service, std::uint32_t generation, int instance) const;
+
+ private:
+  bool drop_if_unused(Index index);
+
+  std::vector<Entry> entries_;  // free where neither users nor routes are left
+};
+
+// A service's choice among the instances of its route.
+class Balancer {
+ public:
+  // One whose bit in `tried` is not set; those that failed a moment ago only if there is no other. kNone:
+  // none is left.
+  Index pick(const EndpointTable& table, const std::vector<Index>& route, config::Balance balance,
+             std::uint64_t tried, Tick now);
+
+ private:
+  std::uint32_t rotation_ = 0;
+  std::minstd_rand random_;
+};
+
+// `instance` -1: whichever.
+constexpr bool is_of(const Endpoint& endpoint, std::uint32_t generation, int instance) {
+  return endpoint.generation == generation && (instance < 0 || endpoint.instance == instance);
+}
+
+constexpr std::uint64_t tried_bit(std::size_t position) { return std::uint64_t{1} << (position % 64); }
+
+}  // namespace relayd::net

@@ -1,0 +1,104 @@
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+
+#include "proxy/net/worker.h"
+
+// Clients that wait for an instance, in order of arrival, and their release.
+namespace relayd::net {
+namespace {
+
+// Clients released in one turn, so that a long queue does not stall those that are being served.
+constexpr int kReleaseSlice = 64;
+
+}  // namespace
+
+// `counted`: a new client, whose place was reserved. Others come back from a failed connect to their old
+// place.
+void Worker::hold(ServiceState& service, Index index, bool counted) {
+  Connection& connection = slab_[index];
+  connection.state = State::kHeld;
+  connection.active = now_;
+  if (!connection.waited) {
+    connection.waited = true;
+    connection.held_since = now_;
+    add(service.counters->held_total, 1);
+  }
+  if (counted) {
+    service.held.push_back(slab_, index);
+  } else {
+    service.shared->held.fetch_add(1, std::memory_order_relaxed);
+    // They come back nearly in order: begin where the last one went.
+    const Index hint = service.last_returned;
+    Index after = hint != kNone && slab_[hint].id < connection.id ? hint : kNone;
+    Index next = after == kNone ? service.held.front() : slab_[after].next;
+    while (next != kNone && slab_[next].id < connection.id) {
+      after = next;
+      next = slab_[next].next;
+    }
+    service.held.insert_after(slab_, after, index);
+    service.last_returned = index;
+  }
+  want_tick();
+  if (!(connection.flags & kClientWatched) && !watch(index, kClient)) close_connection(index);
+}
+
+void Worker::hold_again(ServiceState& service, Index index, Tick pause) {
+  slab_[index].tried = 0;
+  if (!service.route.empty()) {
+    service.probing = true;
+    service.retry_at = now_ + pause;
+  }
+  hold(service, index, false);
+}
+
+void Worker::leave_hold(ServiceState& service, Index index) {
+  if (service.last_returned == index) service.last_returned = kNone;
+  service.held.remove(slab_, index);
+  service.shared->held.fetch_sub(1, std::memory_order_relaxed);
+  room_made_ = true;
+}
+
+// A client that has only stopped sending may await its answer; one that is gone is forgotten. A Unix client
+// that closed after it had written is like a TCP client that did so: what it wrote is delivered.
+void Worker::on_held_event(Index index, std::uint32_t events) {
+  const Connection& connection = slab_[index];
+  int bytes = 0;
+  const bool gone =
+      (events & EPOLLHUP) && !(::ioctl(connection.fd[kClient], FIONREAD, &bytes) == 0 && bytes > 0);
+  if ((events & EPOLLERR) || (gone && connection.parked[kClient] == kNone)) close_connection(index);
+}
+
+void Worker::queue_release(ServiceState& service) {
+  if (service.release_queued || service.held.empty()) return;
+  service.release_queued = true;
+  releasing_.push_back(service.id);
+}
+
+void Worker::release(ServiceState& service) {
+  for (int i = 0; i < kReleaseSlice && !service.held.empty() && !service.route.empty(); ++i) {
+    const bool probe = service.probing;
+    if (probe) {
+      if (!reached(now_, service.retry_at)) return;  // the tick comes back to it
+      service.retry_at = now_ + to_ticks(std::chrono::milliseconds(100));
+    }
+    const Index index = service.held.front();
+    leave_hold(service, index);
+    connect(service, index);
+    if (probe) return;
+  }
+  if (!service.route.empty()) queue_release(service);
+}
+
+void Worker::expire_held(ServiceState& service) {
+  if (service.settings.hold_timeout == 0) return;
+  for (Index index = service.held.front(); index != kNone;) {
+    const Index next = slab_[index].next;
+    if (reached(now_, slab_[index].held_since + service.settings.hold_timeout)) {
+      add(service.counters->hold_timeouts, 1);
+      close_connection(index);
+    }
+    index = next;
+  }
+}
+
+}  // namespace relayd::net

@@ -1,0 +1,202 @@
+#include "proxy/net/relay.h"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <tuple>
+
+namespace relayd::net {
+namespace {
+
+// A backend that resets clients on purpose, before a byte, is believed after so many times.
+constexpr std::uint8_t kMostRescues = 3;
+
+void count(Connection& connection, unsigned from, std::size_t size) {
+  (from == kClient ? connection.bytes_in : connection.bytes_out) += size;
+}
+
+// Nothing reaches the failed side any more: its peer's bytes are thrown away.
+void end_flow_into(Connection& connection, unsigned failed) {
+  Flow& flow = connection.flow[1 - failed];
+  if (flow == Flow::kOpen) flow = Flow::kDiscard;
+  if (flow == Flow::kDraining) flow = Flow::kShut;
+}
+
+}  // namespace
+
+bool untouched_backend_died(const Connection& connection, int send_error) {
+  if (connection.state != State::kRelaying || connection.bytes_in != 0 || connection.bytes_out != 0 ||
+      connection.flow[kBackend] != Flow::kOpen || connection.flow[kClient] == Flow::kShut ||
+      connection.rescues >= kMostRescues) {
+    return false;
+  }
+  char byte = 0;
+  const ssize_t peeked = ::recv(connection.fd[kBackend], &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  if (peeked > 0) return false;
+  // A send that told ECONNRESET has consumed it; recv then gives 0, as after a FIN (tcp(7) does not say so).
+  return send_error == ECONNRESET || (peeked < 0 && errno == ECONNRESET);
+}
+
+Next Relay::run(Connection& connection) {
+  const auto standing = [&connection] {
+    return std::tuple((connection.side[kClient] | connection.side[kBackend]) & kFailed,
+                      connection.flow[kClient], connection.flow[kBackend]);
+  };
+  for (;;) {
+    const auto before = standing();
+    const Next to_backend = pump(connection, kClient);
+    if (to_backend != Next::kWait && to_backend != Next::kAgain) return to_backend;
+    const Next to_client = pump(connection, kBackend);
+    if (to_client != Next::kWait && to_client != Next::kAgain) return to_client;
+    const Next settled = settle(connection);
+    if (settled != Next::kWait) return settled;
+    if (connection.flow[kClient] == Flow::kShut && connection.flow[kBackend] == Flow::kShut)
+      return Next::kClose;
+    // An end or a failure may have set the other direction free.
+    if (standing() == before) {
+      return to_backend == Next::kAgain || to_client == Next::kAgain ? Next::kAgain : Next::kWait;
+    }
+  }
+}
+
+Next Relay::settle(Connection& connection) {
+  const bool client_failed = connection.side[kClient] & kFailed;
+  const bool backend_failed = connection.side[kBackend] & kFailed;
+  if (connection.state == State::kLingering) return client_failed ? Next::kClose : Next::kWait;
+  if (client_failed && backend_failed) return Next::kClose;
+  if (client_failed) {
+    drop_parked(connection, kBackend);
+    end_flow_into(connection, kClient);
+    return connection.flow[kClient] == Flow::kShut ? Next::kReset : Next::kWait;
+  }
+  if (backend_failed) {
+    drop_parked(connection, kClient);
+    end_flow_into(connection, kBackend);
+    const Flow response = connection.flow[kBackend];
+    return response == Flow::kDraining || response == Flow::kShut ? Next::kLinger : Next::kWait;
+  }
+  return Next::kWait;
+}
+
+Next Relay::pump(Connection& connection, unsigned from) {
+  std::uint8_t& source = connection.side[from];
+  const std::uint8_t& sink = connection.side[1 - from];
+  std::size_t share = kShare;
+  for (;;) {
+    if (connection.parked[from] != kNone && !flush(connection, from)) return Next::kWait;
+    const Flow flow = connection.flow[from];
+    if (flow == Flow::kShut) return Next::kWait;
+    if (flow == Flow::kDraining) {
+      finish(connection, from);
+      return Next::kWait;
+    }
+    const bool discard = flow == Flow::kDiscard;
+    if (!(source & kReadReady) || (!discard && !(sink & kWriteReady))) return Next::kWait;
+    if (share == 0) return Next::kAgain;
+    const ssize_t got = ::recv(connection.fd[from], buffer_, sizeof buffer_, 0);
+    if (got < 0) {
+      if (errno == EINTR) continue;
+      if (errno != EAGAIN) return source_failed(connection, from);
+      source &= static_cast<std::uint8_t>(~kReadReady);
+      return Next::kWait;
+    }
+    if (got == 0) {
+      if (source & kWasReset) return source_failed(connection, from);
+      connection.flow[from] = discard ? Flow::kShut : Flow::kDraining;
+      continue;
+    }
+    const auto size = static_cast<std::size_t>(got);
+    // A short read means drained, and saves the recv that would say EAGAIN: what comes later is a new edge.
+    if (size < sizeof buffer_ && !(source & (kHangup | kUrgent | kFailed))) {
+      source &= static_cast<std::uint8_t>(~kReadReady);
+    }
+    share -= std::min(share, size);
+    if (discard) continue;
+    if (const Next next = deliver(connection, from, size); next != Next::kWait) return next;
+    if (sink & kFailed) return Next::kWait;
+  }
+}
+
+// Sends what was just read; parks the rest.
+Next Relay::deliver(Connection& connection, unsigned from, std::size_t size) {
+  const unsigned to = 1 - from;
+  ssize_t sent = ::send(connection.fd[to], buffer_, size, MSG_NOSIGNAL);
+  bool reconnect = false;
+  if (sent < 0) {
+    if (errno != EAGAIN && errno != EINTR) {
+      const int error = errno;
+      reconnect = to == kBackend && untouched_backend_died(connection, error);
+      if (!reconnect) {
+        sink_failed(connection, to, error);
+        return Next::kWait;
+      }
+    }
+    sent = 0;
+  }
+  const auto taken = static_cast<std::size_t>(sent);
+  count(connection, from, taken);
+  if (taken == size) return Next::kWait;
+  connection.side[to] &= static_cast<std::uint8_t>(~kWriteReady);
+  connection.parked[from] = chunks_.borrow();
+  Chunk& chunk = chunks_[connection.parked[from]];
+  chunk.end = size - taken;
+  std::memcpy(chunk.data, buffer_ + taken, chunk.end);
+  return reconnect ? Next::kReconnect : Next::kWait;
+}
+
+// True where the direction has nothing parked any more.
+bool Relay::flush(Connection& connection, unsigned from) {
+  const unsigned to = 1 - from;
+  if (!(connection.side[to] & kWriteReady)) return false;
+  Chunk& chunk = chunks_[connection.parked[from]];
+  while (chunk.begin < chunk.end) {
+    const ssize_t sent =
+        ::send(connection.fd[to], chunk.data + chunk.begin, chunk.end - chunk.begin, MSG_NOSIGNAL);
+    if (sent < 0) {
+      if (errno == EINTR) continue;
+      if (errno != EAGAIN) {
+        sink_failed(connection, to, errno);
+      } else {
+        connection.side[to] &= static_cast<std::uint8_t>(~kWriteReady);
+      }
+      return false;
+    }
+    count(connection, from, static_cast<std::size_t>(sent));
+    chunk.begin += static_cast<std::size_t>(sent);
+  }
+  drop_parked(connection, from);
+  return true;
+}
+
+// Passes the FIN on. Where the other direction has ended too, closing both sockets does that: one system call
+// less.
+void Relay::finish(Connection& connection, unsigned from) {
+  const unsigned to = 1 - from;
+  connection.flow[from] = Flow::kShut;
+  if (connection.flow[to] == Flow::kShut) return;
+  if (::shutdown(connection.fd[to], SHUT_WR) != 0) sink_failed(connection, to, errno);
+}
+
+// All that the source had sent before its reset has been passed on to the sink's kernel.
+Next Relay::source_failed(Connection& connection, unsigned from) {
+  connection.side[from] |= kFailed;
+  if (connection.side[1 - from] & kFailed || connection.flow[from] == Flow::kDiscard) return Next::kClose;
+  if (from == kBackend && untouched_backend_died(connection, ECONNRESET)) return Next::kReconnect;
+  return Next::kReset;
+}
+
+void Relay::sink_failed(Connection& connection, unsigned to, int error) {
+  drop_parked(connection, 1 - to);
+  connection.side[to] |= kFailed | kReadReady | (error == ECONNRESET ? kWasReset : 0);
+  end_flow_into(connection, to);
+}
+
+void Relay::drop_parked(Connection& connection, unsigned from) {
+  if (connection.parked[from] == kNone) return;
+  chunks_.give_back(connection.parked[from]);
+  connection.parked[from] = kNone;
+}
+
+}  // namespace relayd::net

@@ -1,0 +1,117 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "proxy/config/config.h"
+#include "proxy/net/endpoints.h"
+#include "proxy/net/slab.h"
+
+namespace relayd::net {
+
+// One worker's totals of one service: written by that worker alone, read by the main thread. On a cache line
+// of its own.
+struct alignas(64) WorkerCounters {
+  std::atomic<std::uint64_t> accepted{0};
+  std::atomic<std::uint64_t> held_total{0};
+  std::atomic<std::uint64_t> hold_timeouts{0};
+  std::atomic<std::uint64_t> connect_failures{0};
+  std::atomic<std::uint64_t> cut{0};
+  std::atomic<std::uint64_t> bytes_in{0};
+  std::atomic<std::uint64_t> bytes_out{0};
+};
+
+// For a counter with a single writer: no locked instruction.
+inline void add(std::atomic<std::uint64_t>& counter, std::uint64_t amount) {
+  counter.store(counter.load(std::memory_order_relaxed) + amount, std::memory_order_relaxed);
+}
+
+// What all workers know of a service together. A slot is reserved before a client is accepted, so that the
+// bounds hold whatever the number of threads.
+struct ServiceShared {
+  explicit ServiceShared(unsigned workers) : counters(std::make_unique<WorkerCounters[]>(workers)) {}
+  std::atomic<std::uint32_t> active{0};
+  std::atomic<std::uint32_t> held{0};
+  std::unique_ptr<WorkerCounters[]> counters;  // one per worker
+};
+
+// What the workers of a data plane share beside the services.
+struct PlaneShared {
+  std::uint64_t max_descriptors = 0;
+  std::atomic<std::uint64_t> descriptors{0};
+  unsigned workers = 0;
+};
+
+// The part of the configuration that workers go by. 0: none.
+struct ServiceSettings {
+  std::uint32_t max_connections = 0;
+  std::uint32_t hold_max = 0;  // 0 here: nobody is accepted to be held
+  Tick connect_timeout = 0;
+  Tick idle_timeout = 0;
+  Tick hold_timeout = 0;
+};
+inline ServiceSettings settings_of(const config::Service& service) {
+  return {.max_connections = service.limits.max_connections,
+          .hold_max = service.hold.max_connections,
+          .connect_timeout = to_ticks(service.limits.connect_timeout),
+          .idle_timeout = to_ticks(service.limits.idle_timeout),
+          .hold_timeout = to_ticks(service.hold.timeout)};
+}
+
+// Listeners on their way out of a worker; `done` runs when the last one has been emptied.
+struct Leaving {
+  std::size_t listeners = 0;
+  std::function<void()> done;
+};
+
+// One listening socket in one worker's epoll set. The socket is shared by all workers and owned by the
+// caller.
+struct ListenerSlot {
+  int fd = -1;  // -1: free
+  ServiceId service = 0;
+  bool is_unix = false;
+  bool watched = false;
+  unsigned burst = 1;                // clients to accept at one wake-up; grows while the queue stays filled
+  std::uint32_t last_round = 0;      // of epoll_wait, in which it last gave a client
+  std::shared_ptr<Leaving> leaving;  // set: empty the kernel's queue, then leave
+  std::uint32_t queued = 0;          // leaving: clients still to be taken from the queue
+  Tick give_up = 0;                  // leaving: end it then, even if there was no room for all
+};
+
+// A worker's view of a service.
+struct ServiceState {
+  ServiceId id = 0;
+  std::shared_ptr<ServiceShared> shared;
+  WorkerCounters* counters = nullptr;  // this worker's
+  ServiceSettings settings;
+
+  config::Balance balance = config::Balance::kLeastConnections;
+  std::vector<Index> route;  // in the endpoint table
+  std::uint16_t route_epoch = 0;
+  Balancer balancer;
+
+  // Every connection of the service is in exactly one.
+  IndexList held;        // in order of arrival
+  IndexList connecting;  // by due
+  IndexList relaying;    // by due, where an idle timeout is set
+  IndexList ending;      // lingering and resetting; looked through at every tick
+
+  Index last_returned = kNone;  // in `held`: where a client that comes back is likely to belong
+  bool probing = false;         // every instance failed somebody: one client at a time tries, at retry_at
+  Tick retry_at = 0;
+  bool release_queued = false;  // on the worker's list of services with clients to release
+  bool paused = false;          // its listeners are out of the epoll set: there is no room
+  bool removed = false;
+
+  struct Drain {
+    std::uint32_t generation = 0;
+    int instance = -1;  // -1: all of them
+    std::function<void()> done;
+  };
+  std::vector<Drain> drains;
+};
+
+}  // namespace relayd::net

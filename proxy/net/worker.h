@@ -1,0 +1,184 @@
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "proxy/base/descriptor.h"
+#include "proxy/base/loop.h"
+#include "proxy/net/data_plane.h"
+#include "proxy/net/idle.h"
+#include "proxy/net/relay.h"
+#include "proxy/net/service_state.h"
+
+struct epoll_event;
+
+namespace relayd::net {
+
+// One thread of the data plane: its own loop, epoll set and tables. It accepts, connects, relays, holds and
+// closes. Everything but the constructor, start(), post() and stop() belongs to the worker's thread.
+//
+// Where to find what: worker.cc the thread and its turns; acceptor.cc accepting; connect.cc choosing an
+// instance and connecting; hold.cc waiting clients and their release; ending.cc linger, reset, close and
+// timeouts; commands.cc what the main thread asks for; relay.cc (class Relay) moving bytes.
+class Worker {
+ public:
+  Worker(unsigned number, PlaneShared& plane);  // throws std::runtime_error
+  ~Worker();
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+  void start();  // throws std::system_error
+  // Any thread; commands run in order.
+  void post(std::function<void(Worker&)> command);
+  // Closes what is left at once and joins the thread.
+  void stop();
+
+  // Commands. Each `done` runs in the worker's thread, at most once.
+  void add_service(ServiceId id, std::shared_ptr<ServiceShared> shared, const ServiceSettings& settings,
+                   const std::vector<int>& listeners);
+  void update_service(ServiceId id, const ServiceSettings& settings, const std::vector<int>& listeners,
+                      std::function<void()> done);
+  void stop_accepting(ServiceId id, std::function<void()> done);
+  void remove_service(ServiceId id, std::function<void()> done);
+  void set_route(ServiceId id, const std::shared_ptr<const Route>& route);
+  // `instance` -1: all of them.
+  void drain(ServiceId id, std::uint32_t generation, int instance, std::function<void()> done);
+  void cut(ServiceId id, std::uint32_t generation, int instance);
+  void close_held(ServiceId id);
+  std::vector<ConnectionInfo> list(ServiceId id, std::size_t limit);
+
+ private:
+  // A walk over the slab that closes what it finds, a slice a turn.
+  struct Sweep {
+    enum class What { kGeneration, kHeld, kAll };
+    ServiceId service = 0;
+    What what = What::kAll;
+    std::uint32_t generation = 0;
+    int instance = -1;
+    Index next = 0;
+    std::function<void()> done;  // may be empty
+  };
+
+  // worker.cc
+  void run();
+  void begin_turn();
+  void end_turn();
+  void on_ready();
+  void on_idle();
+  void on_mail();
+  void run_commands();
+  void close_down();
+  void on_tick();
+  void dispatch(const epoll_event& event);
+  void on_connection_event(Index index, unsigned side, std::uint32_t events);
+  void bury();
+  void relay(Index index);
+  void run_queued();
+  void want_tick();
+  bool work_queued() const;
+  ServiceState* find(ServiceId id) { return id < services_.size() ? services_[id].get() : nullptr; }
+  ServiceState& service_of(const Connection& connection) { return *services_[connection.service]; }
+  bool watch(Index index, unsigned side);
+  // At most once a second: what is short, and the cure.
+  void report_shortage(const char* what, int error);
+
+  // acceptor.cc
+  void add_listener(ServiceState& service, int fd);
+  void drop_listeners(ServiceState& service, const std::vector<int>& keep, std::function<void()> done);
+  void accept_from(Index slot);
+  enum class Accepted { kOne, kNobody, kNoRoom };
+  Accepted accept_one(ServiceState& service, const ListenerSlot& slot);
+  bool reserve(ServiceState& service, bool held);
+  void unreserve(ServiceState& service, bool held);
+  void admit(ServiceState& service, int fd, bool is_unix, bool held);
+  void pause(ServiceState& service);
+  void resume_paused();
+  bool tick_leaving();
+  void end_leaving(ListenerSlot& slot);
+  void watch_listener(Index slot, bool on);
+
+  // connect.cc
+  enum class Attempt { kUnderWay, kFailed, kBusy, kShortage };
+  void connect(ServiceState& service, Index index);
+  Attempt attempt(ServiceState& service, Index index, Index endpoint);
+  void on_connecting_event(Index index, unsigned side, std::uint32_t events);
+  void established(ServiceState& service, Index index);
+  void connect_failed(ServiceState& service, Index index, int error);
+  void note_failure(ServiceState& service, Connection& connection, Index endpoint, int error);
+  void leave_backend(ServiceState& service, Connection& connection);
+  bool connected_to_itself(const Connection& connection);
+
+  // hold.cc
+  void hold(ServiceState& service, Index index, bool counted);
+  void hold_again(ServiceState& service, Index index, Tick pause);
+  void leave_hold(ServiceState& service, Index index);
+  void on_held_event(Index index, std::uint32_t events);
+  void queue_release(ServiceState& service);
+  void release(ServiceState& service);
+  void expire_held(ServiceState& service);
+
+  // ending.cc
+  void begin_linger(Index index);
+  void begin_reset(Index index);
+  void close_connection(Index index, bool reset = false);
+  void list_relaying(ServiceState& service, Index index);
+  void unlist(ServiceState& service, Index index);
+  bool tick_service(ServiceState& service);
+  void expire_connecting(ServiceState& service);
+  void expire_idle(ServiceState& service);
+  void tick_ending(ServiceState& service);
+  void check_drains(ServiceState& service);
+  void sweep_some();
+  void sweep_one(const Sweep& sweep, Index index);
+  void close_everything();
+
+  // Constant after construction.
+  const unsigned number_;
+  PlaneShared& plane_;
+
+  // Any thread, guarded by mail_mutex_.
+  std::mutex mail_mutex_;
+  std::vector<std::function<void(Worker&)>> mail_;
+  bool stop_asked_ = false;
+
+  // The worker's thread; the loop first, as its handles die before it.
+  Loop loop_;
+  Descriptor epoll_;
+  std::unique_ptr<Poll> poll_;
+  std::unique_ptr<Async> mailbox_;
+  std::unique_ptr<Timer> ticker_;
+  std::unique_ptr<Idle> idle_;
+  bool ticking_ = false;
+  bool idling_ = false;
+
+  std::uint64_t began_ = 0;  // uv_now() of tick 0
+  Tick now_ = 0;
+  std::uint64_t arrivals_ = 0;
+  std::uint32_t round_ = 0;  // calls of epoll_wait
+  bool accepted_ = false;    // in this round: its sockets have news already
+  bool room_made_ = false;   // something was closed in this turn: those who paused may try again
+  std::uint64_t reported_at_ = 0;
+  std::uint64_t refusal_reported_at_ = 0;
+
+  Slab slab_;
+  ChunkPool chunks_;
+  Relay relay_;
+  EndpointTable endpoints_;
+  std::vector<std::unique_ptr<ServiceState>> services_;  // by id; null where unknown
+  std::vector<ListenerSlot> listeners_;
+  std::vector<Index> graveyard_;  // closed in this batch: events for them may still be in it
+  std::vector<Index> again_;      // to be relayed again without waiting for an edge
+  std::vector<Index> again_now_;  // the one being worked off
+  std::vector<ServiceId> releasing_;
+  std::vector<Sweep> sweeps_;
+  std::deque<std::function<void(Worker&)>>
+      commands_;  // taken from mail_; they wait while clients are released
+
+  std::thread thread_;
+};
+
+}  // namespace relayd::net
