@@ -64,9 +64,16 @@ std::string indexed(std::string_view name, std::size_t index) {
   return std::string(name) + "[" + std::to_string(index) + "]";
 }
 
+// A user or group by its number, which needs no entry on this machine (a container may know no names).
+bool is_id(std::string_view text) {
+  const auto number = parse_count(text);
+  return number && *number != static_cast<unsigned>(-1);
+}
+
 void check_group(const Section& section, const std::string& group) {
   if (!group.empty() && ::getgrnam(group.c_str()) == nullptr) {
-    section.fault("group", "there is no group " + quoted(group) + " on this machine (getent group)");
+    section.fault("group",
+                  "there is no group " + in_quotes(group) + " on this machine ('getent group' lists them)");
   }
 }
 
@@ -74,7 +81,7 @@ void check_control(const Section& section, const Control& control) {
   if (!control.socket.empty()) {
     if (control.socket.starts_with("unix:") || control.socket.starts_with('@')) {
       section.fault("socket", "expected the path of a file, as in /run/relayd/relayd.sock, not " +
-                                  quoted(control.socket));
+                                  in_quotes(control.socket));
     } else if (const auto address = SocketAddress::unix_path(control.socket); !address) {
       section.fault("socket", address.error().message);
     }
@@ -107,8 +114,8 @@ void check_listen(const Section& section, const Service& service, std::vector<Cl
       if (other == claims.end()) {
         claims.push_back({address, key, entry});
       } else if (other->key != key) {
-        section.fault(indexed("listen", i), quoted(entry) + " clashes with " + quoted(other->entry) + " of " +
-                                                other->key + ": an address can be listened on once");
+        section.fault(indexed("listen", i), in_quotes(entry) + " clashes with " + in_quotes(other->entry) +
+                                                " of " + other->key + ": an address can be listened on once");
         break;
       }
     }
@@ -173,9 +180,9 @@ void check_directory(const Section& section, const std::string& directory) {
   if (directory.empty()) return;
   struct stat info {};
   if (::stat(directory.c_str(), &info) != 0) {
-    section.fault("directory", "cannot use " + quoted(directory) + ": " + errno_text(errno));
+    section.fault("directory", "cannot use " + in_quotes(directory) + ": " + errno_text(errno));
   } else if (!S_ISDIR(info.st_mode)) {
-    section.fault("directory", quoted(directory) + " is not a directory");
+    section.fault("directory", in_quotes(directory) + " is not a directory");
   }
 }
 
@@ -188,10 +195,11 @@ void check_backend(const Section& section, const Backend& backend) {
   check_command(section, backend.command, backend.address);
   check_env(section, backend);
   check_directory(section, backend.directory);
-  if (!backend.user.empty() && ::getpwnam(backend.user.c_str()) == nullptr) {
-    section.fault("user", "there is no user " + quoted(backend.user) + " on this machine (getent passwd)");
+  if (!backend.user.empty() && !is_id(backend.user) && ::getpwnam(backend.user.c_str()) == nullptr) {
+    section.fault("user", "there is no user " + in_quotes(backend.user) +
+                              " on this machine ('getent passwd' lists them)");
   }
-  check_group(section, backend.group);
+  if (!is_id(backend.group)) check_group(section, backend.group);
   section.bounded("instances", backend.instances, 1, 1000);
   if (backend.nofile) section.bounded("limits.nofile", *backend.nofile, 16, 1U << 30);
   section.bounded("kill_timeout", backend.kill_timeout, 0s, 1h);
@@ -218,7 +226,7 @@ void check_health(const Section& section, const Health& health, AddressKind kind
         std::ranges::all_of(health.path, [](unsigned char c) { return c > 0x20 && c < 0x7F; });
     if (!health.path.starts_with('/') || !visible) {
       section.fault("path",
-                    "expected a path from '/', blanks and other bytes as %XX, not " + quoted(health.path));
+                    "expected a path from '/', blanks and other bytes as %XX, not " + in_quotes(health.path));
     }
   }
   if (health.check == Check::kCommand && health.command.empty()) {

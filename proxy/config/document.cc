@@ -19,6 +19,8 @@ namespace {
 constexpr std::size_t kMostNodes = 100'000;  // some hundred services with every key need a tenth of it
 constexpr std::size_t kDeepest = 32;         // the configuration itself is 6 deep
 
+constexpr char kDocumentEnd[] = "\n...\n";
+
 struct TooMuch {
   DocumentFault fault;
 };
@@ -87,7 +89,8 @@ class Builder : public YAML::EventHandler {
   }
 
   void refuse_tag(const Node& node, const std::string& tag) {
-    document_.faults.push_back({node.mark, "the tag " + quoted(tag) + " means nothing here: take it away"});
+    document_.faults.push_back(
+        {node.mark, "the tag " + in_quotes(tag) + " means nothing here: take it away"});
   }
 
   // In a map, keys and values come in turn.
@@ -123,7 +126,8 @@ bool refuse_bytes(std::string_view text, Document& document) {
     }
     const auto byte = static_cast<unsigned char>(text[i]);
     if ((byte < 0x20 && byte != '\t' && byte != '\n' && byte != '\r') || byte == 0x7F) {
-      document.faults.push_back({mark, "a control character, " + quoted(text.substr(i, 1)) + ": remove it"});
+      document.faults.push_back(
+          {mark, "a control character, " + in_quotes(text.substr(i, 1)) + ": remove it"});
       return true;
     }
     mark.column += static_cast<int>(length);
@@ -131,6 +135,21 @@ bool refuse_bytes(std::string_view text, Document& document) {
     i += length;
   }
   return false;
+}
+
+// The mark, or the end of the text where it lies in what was added.
+Mark within(std::string_view text, Mark mark) {
+  const std::string_view filled = text.substr(0, text.find_last_not_of(" \t\r\n") + 1);
+  const Mark end{static_cast<int>(std::ranges::count(filled, '\n')) + 1,
+                 static_cast<int>(filled.size() - (filled.rfind('\n') + 1)) + 1};
+  return std::min(mark, end);
+}
+
+// yaml-cpp's message, but where it would only tell about the "..." that was added.
+std::string in_words(const std::string& message) {
+  const bool open_quote =
+      message == YAML::ErrorMsg::DOC_IN_SCALAR || message == YAML::ErrorMsg::EOF_IN_SCALAR;
+  return open_quote ? "a quote is opened above and never closed" : message;
 }
 
 // YAML forbids tabs as indentation, and parsers answer with riddles.
@@ -154,7 +173,9 @@ Document parse_document(std::string_view text) {
   Document document;
   if (refuse_bytes(text, document)) return document;
   try {
-    std::istringstream stream{std::string(text)};
+    // yaml-cpp takes an open quote for closed where the text ends behind a line's end; not so in front of a
+    // "...".
+    std::istringstream stream(std::string(text) + kDocumentEnd);
     YAML::Parser parser(stream);
     Builder builder(document);
     if (parser.HandleNextDocument(builder)) {
@@ -167,8 +188,8 @@ Document parse_document(std::string_view text) {
       }
     }
   } catch (const YAML::Exception& e) {
-    const Mark mark = mark_of(e.mark);
-    document.faults.push_back({mark, "not valid YAML: " + e.msg + tab_hint(text, mark.line)});
+    const Mark mark = within(text, mark_of(e.mark));
+    document.faults.push_back({mark, "not valid YAML: " + in_words(e.msg) + tab_hint(text, mark.line)});
   } catch (const TooMuch& e) {
     document.faults.push_back(e.fault);
   } catch (const std::exception& e) {

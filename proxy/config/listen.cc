@@ -41,7 +41,7 @@ Result<std::vector<SocketAddress>> listen_addresses(std::string_view entry) {
     const auto address = SocketAddress::parse(text);
     if (!address) {
       return fail(
-          "cannot listen on " + quoted(entry) +
+          "cannot listen on " + in_quotes(entry) +
           ": expected \":80\", \"0.0.0.0:80\", \"[::]:80\" or \"unix:/path\"; names are not looked up, and a "
           "port is 0 to 65535" +
           meant(entry));

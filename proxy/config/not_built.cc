@@ -56,7 +56,7 @@ constexpr Refusal kRefusals[] = {
      },
      "write 'off'"},
     {"backend.targets",
-     [](const Service& s) { return s.backend.targets.empty() ? "" : quoted(s.backend.targets[0]); },
+     [](const Service& s) { return s.backend.targets.empty() ? "" : in_quotes(s.backend.targets[0]); },
      "give 'command', which relayd starts itself"},
     {"rollover.tunnel_timeout",
      [](const Service& s) {
@@ -105,7 +105,7 @@ void refuse_what_is_not_built(const Config& config, std::vector<KeyFault>& fault
       if (!service.listen[i].starts_with("fd:")) continue;
       faults.push_back(
           {prefix + "listen[" + std::to_string(i) + "]",
-           "not in this version yet: " + quoted(service.listen[i]) +
+           "not in this version yet: " + in_quotes(service.listen[i]) +
                ", a socket passed by systemd; name an address, as in \":80\" or \"unix:/run/web.sock\""});
     }
   }

@@ -54,7 +54,7 @@ void Reader::wrong_kind(const Node& node, const std::string& expected) {
 }
 
 void Reader::unknown_key(const Node& key, const std::vector<std::string_view>& known) {
-  std::string message = "unknown key " + quoted(key.text);
+  std::string message = "unknown key " + in_quotes(key.text);
   if (faults.size() > kMostSuggestions) return fault(key.mark, message);
   const std::string elsewhere = sections_with(key.text);
   if (key.text == "<<") {
@@ -115,7 +115,7 @@ std::optional<std::string_view> scalar(Reader& reader, const Node& node, const s
 std::optional<std::string_view> plain_scalar(Reader& reader, const Node& node, const std::string& expected) {
   const auto text = scalar(reader, node, expected);
   if (text && node.quoted) {
-    reader.bad_value(node.mark, "expected " + expected + " without quotes, not the text " + quoted(*text));
+    reader.bad_value(node.mark, "expected " + expected + " without quotes, not the text " + in_quotes(*text));
     return std::nullopt;
   }
   return text;
@@ -143,7 +143,7 @@ void read(Reader& reader, const Node& node, bool& value) {
   if (*text == "true" || *text == "false") {
     value = *text == "true";
   } else {
-    reader.bad_value(node.mark, "expected true or false, not " + quoted(*text));
+    reader.bad_value(node.mark, "expected true or false, not " + in_quotes(*text));
   }
 }
 
@@ -151,7 +151,7 @@ void read(Reader& reader, const Node& node, std::vector<std::string>& value) {
   if (node.kind == Node::Kind::kScalar) {
     return reader.bad_value(
         node.mark,
-        "expected a list, as in [\"first\", \"second\"], not the single value " + quoted(node.text));
+        "expected a list, as in [\"first\", \"second\"], not the single value " + in_quotes(node.text));
   }
   if (node.kind != Node::Kind::kList) return reader.wrong_kind(node, "a list, as in [\"first\", \"second\"]");
   value.clear();

@@ -45,7 +45,7 @@ class Reader {
       if (entry.value == nullptr || !count_visit(*entry.value) || !key_is_a_name(*entry.key)) continue;
       const auto [seen, first] = lines.emplace(entry.key->text, entry.key->mark.line);
       if (!first) {
-        fault(entry.key->mark, "duplicate key " + quoted(entry.key->text) + ": already given in line " +
+        fault(entry.key->mark, "duplicate key " + in_quotes(entry.key->text) + ": already given in line " +
                                    std::to_string(seen->second) + "; keep one of them");
         continue;
       }

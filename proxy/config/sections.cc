@@ -22,7 +22,7 @@ Result<Amount> parse_amount(std::string_view text) {
     return Amount{*percent, true};
   }
   if (const auto count = parse_count(text)) return Amount{*count, false};
-  return fail("expected a number of instances, or a percentage such as 100%, not " + quoted(text));
+  return fail("expected a number of instances, or a percentage such as 100%, not " + in_quotes(text));
 }
 
 }  // namespace

@@ -26,7 +26,7 @@ Result<std::string> expand_template(std::string_view text, const TemplateValue& 
       ++i;
       continue;
     }
-    const std::string place = " at character " + std::to_string(i + 1) + " of " + quoted(text);
+    const std::string place = " at character " + std::to_string(i + 1) + " of " + in_quotes(text);
     if (c == '}') return fail("a lone '}'" + place + ": write }} for a literal brace");
     const std::size_t end = text.find_first_of("{}", i + 1);
     if (end == std::string_view::npos || text[end] == '{') {

@@ -50,21 +50,21 @@ Result<Duration> parse_duration(std::string_view text) {
   if (!value) {
     return fail(
         "expected a duration, a whole number with its unit (250ms, 30s, 5m, 1h; at most 8760h), not " +
-        quoted(text));
+        in_quotes(text));
   }
   return Duration(*value);
 }
 
 Result<std::uint64_t> parse_size(std::string_view text) {
   const auto value = with_unit(text, kSizeUnits, std::numeric_limits<std::int64_t>::max());
-  if (!value) return fail("expected a size in bytes, as in 512, 64KiB, 1MiB or 2GiB, not " + quoted(text));
+  if (!value) return fail("expected a size in bytes, as in 512, 64KiB, 1MiB or 2GiB, not " + in_quotes(text));
   return *value;
 }
 
 Result<unsigned> parse_percent(std::string_view text) {
   const auto parts = split_number(text);
   if (!parts || parts->second != "%" || parts->first > 100) {
-    return fail("expected a percentage from 0% to 100%, as in 25%, not " + quoted(text));
+    return fail("expected a percentage from 0% to 100%, as in 25%, not " + in_quotes(text));
   }
   return static_cast<unsigned>(parts->first);
 }
@@ -72,7 +72,7 @@ Result<unsigned> parse_percent(std::string_view text) {
 Result<unsigned> parse_count(std::string_view text) {
   const auto parts = split_number(text);
   if (!parts || !parts->second.empty() || parts->first > std::numeric_limits<unsigned>::max()) {
-    return fail("expected a whole number, not " + quoted(text));
+    return fail("expected a whole number, not " + in_quotes(text));
   }
   return static_cast<unsigned>(parts->first);
 }
@@ -81,7 +81,8 @@ Result<unsigned> parse_mode_bits(std::string_view text) {
   unsigned bits = 0;
   const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), bits, 8);
   if (failure != std::errc{} || end != text.data() + text.size() || bits > 0777 || !text.starts_with('0')) {
-    return fail("expected permission bits in octal, with a leading 0, as in \"0600\", not " + quoted(text));
+    return fail("expected permission bits in octal, with a leading 0, as in \"0600\", not " +
+                in_quotes(text));
   }
   return bits;
 }
@@ -89,7 +90,7 @@ Result<unsigned> parse_mode_bits(std::string_view text) {
 Result<unsigned> parse_threads(std::string_view text) {
   if (text == "auto") return 0U;
   const auto count = parse_count(text);
-  if (!count || *count == 0) return fail("expected a number of threads or auto, not " + quoted(text));
+  if (!count || *count == 0) return fail("expected a number of threads or auto, not " + in_quotes(text));
   return *count;
 }
 

@@ -44,7 +44,7 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
 std::string nearest(std::string_view name, const std::vector<std::string_view>& known) {
   if (name.empty() || name.size() > kLongestCompared) return "";
   std::string_view best;
-  std::size_t least = std::max<std::size_t>(1, name.size() / 3) + 1;
+  std::size_t least = std::max<std::size_t>(1, (name.size() + 1) / 3) + 1;
   for (const std::string_view candidate : known) {
     if (const std::size_t distance = edit_distance(name, candidate); distance < least) {
       least = distance;
@@ -61,7 +61,7 @@ std::string nearest(std::string_view name, const std::vector<std::string_view>& 
   return std::string(best);
 }
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   std::string out = "'";
   std::size_t end = std::min(text.size(), kShown);
   // Never cut inside a UTF-8 character.
@@ -89,7 +89,7 @@ std::string list_of(const std::vector<std::string_view>& words) {
 }
 
 std::string expected_one_of(std::string_view text, const std::vector<std::string_view>& known) {
-  std::string out = " (" + list_of(known) + "), not " + quoted(text);
+  std::string out = " (" + list_of(known) + "), not " + in_quotes(text);
   if (const std::string meant = nearest(text, known); !meant.empty())
     out += "; did you mean '" + meant + "'?";
   return out;

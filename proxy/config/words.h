@@ -13,7 +13,7 @@ inline constexpr char kExample[] =
     "\"{address}\"]}}}";
 
 // 'text', fit for a terminal and for one line: control characters written as \xNN, cut after about 60 bytes.
-std::string quoted(std::string_view text);
+std::string in_quotes(std::string_view text);
 
 // "a, b or c"
 std::string list_of(const std::vector<std::string_view>& words);
