@@ -79,7 +79,8 @@ class Reader {
   std::vector<std::string> faults;
 };
 
-config::Config config_from(const Flags& flags, std::vector<std::string> command, std::vector<std::string>& faults) {
+config::Config config_from(const Flags& flags, std::vector<std::string> command,
+                           std::vector<std::string>& faults) {
   config::Config config;
   config::Service& service = config.services.emplace_back();
   service.name = "default";
@@ -94,7 +95,8 @@ config::Config config_from(const Flags& flags, std::vector<std::string> command,
   reader.word("--address", flags.address, service.backend.address, config::address_kind_from,
               "port, socket, activation, handoff");
   reader.word("--protocol", flags.protocol, service.protocol, config::protocol_from, "auto, http, tcp");
-  reader.word("--log-level", flags.log_level, config.log.level, config::log_level_from, "debug, info, warn, error");
+  reader.word("--log-level", flags.log_level, config.log.level, config::log_level_from,
+              "debug, info, warn, error");
   reader.word("--log-format", flags.log_format, config.log.format, config::log_format_from, "text, json");
   reader.value("--instances", flags.instances, service.backend.instances, config::parse_count);
   reader.value("--threads", flags.threads, config.threads, config::parse_threads);
@@ -113,7 +115,8 @@ void define_flags(CLI::App& app, Flags& flags) {
   app.add_option("--config,-c", flags.config_file, "Services from this YAML file")->type_name("FILE");
   app.add_flag("--check", flags.check, "Only check the configuration: exit 0, or 1 and what is wrong where");
   const std::string one = "One service from the command line";
-  app.add_option("--listen,-l", flags.listen, "Public address: :8080, 127.0.0.1:8080, [::1]:8080, unix:/path; may be repeated")
+  app.add_option("--listen,-l", flags.listen,
+                 "Public address: :8080, 127.0.0.1:8080, [::1]:8080, unix:/path; may be repeated")
       ->type_name("ADDRESS")
       ->take_all()
       ->group(one);
@@ -123,8 +126,10 @@ void define_flags(CLI::App& app, Flags& flags) {
   text("--mode", flags.mode, "How it is rolled over: phased (default), hot, restart", "MODE");
   text("--instances", flags.instances, "Processes of the command (1)", "N");
   text("--health-path", flags.health_path, "Ready once GET of this path answers 2xx", "PATH");
-  text("--graceful-timeout", flags.graceful_timeout, "How long an old generation may finish what it has (30s)", "TIME");
-  text("--ready-timeout", flags.ready_timeout, "How long a new generation may take to get ready (30s)", "TIME");
+  text("--graceful-timeout", flags.graceful_timeout,
+       "How long an old generation may finish what it has (30s)", "TIME");
+  text("--ready-timeout", flags.ready_timeout, "How long a new generation may take to get ready (30s)",
+       "TIME");
   text("--address", flags.address, "How the command listens: port (default), socket", "KIND");
   text("--protocol", flags.protocol, "tcp", "NAME");
   text("--control", flags.control, "The control socket, for relayctl", "PATH");
@@ -138,7 +143,8 @@ void define_flags(CLI::App& app, Flags& flags) {
       "  relayd --config relayd.yaml\n"
       "  relayd --check --config relayd.yaml\n"
       "  relayd --listen :8080 --health-path /up -- gunicorn app:app --bind {address}\n"
-      "In the command, {address} {host} {port} {socket} {generation} {instance} are filled in for each process.\n"
+      "In the command, {address} {host} {port} {socket} {generation} {instance} are filled in for each "
+      "process.\n"
       "Signals: HUP rolls over, TERM drains and stops, INT stops fast, USR1 reopens the log, WINCH pauses,\n"
       "TTIN and TTOU add and take away an instance. relayctl does all of that and shows what goes on.");
 }
@@ -166,7 +172,8 @@ std::expected<CommandLine, Exit> parse_command_line(int argc, char** argv) {
   for (int i = own + 1; i < argc; ++i) command.emplace_back(argv[i]);
 
   Flags flags;
-  CLI::App app{"relayd holds the public ports and replaces the application behind them without losing a request."};
+  CLI::App app{
+      "relayd holds the public ports and replaces the application behind them without losing a request."};
   app.name("relayd");
   define_flags(app, flags);
   try {
@@ -179,12 +186,16 @@ std::expected<CommandLine, Exit> parse_command_line(int argc, char** argv) {
   CommandLine line;
   std::vector<std::string> faults;
   if (!flags.config_file.empty()) {
-    if (has_command || !flags.listen.empty()) return usage("give either --config FILE or --listen ADDRESS -- COMMAND");
-    for (const std::string* flag : {&flags.mode, &flags.instances, &flags.health_path, &flags.graceful_timeout,
-                                    &flags.ready_timeout, &flags.address, &flags.protocol, &flags.admin,
-                                    &flags.threads, &flags.log_level, &flags.log_format}) {
-      if (!flag->empty()) return usage("with --config, what a service is like stands in the file; only --control and "
-                                       "--pid-file may be given beside it");
+    if (has_command || !flags.listen.empty())
+      return usage("give either --config FILE or --listen ADDRESS -- COMMAND");
+    for (const std::string* flag :
+         {&flags.mode, &flags.instances, &flags.health_path, &flags.graceful_timeout, &flags.ready_timeout,
+          &flags.address, &flags.protocol, &flags.admin, &flags.threads, &flags.log_level,
+          &flags.log_format}) {
+      if (!flag->empty())
+        return usage(
+            "with --config, what a service is like stands in the file; only --control and "
+            "--pid-file may be given beside it");
     }
     config::Loaded loaded = config::load_file(flags.config_file);
     for (const config::Fault& fault : loaded.faults) faults.push_back(fault.to_string());
@@ -194,13 +205,15 @@ std::expected<CommandLine, Exit> parse_command_line(int argc, char** argv) {
     if (!flags.pid_file.empty()) line.config.pid_file = flags.pid_file;
   } else {
     if (flags.listen.empty()) return usage("give --config FILE, or --listen ADDRESS -- COMMAND");
-    if (command.empty()) return usage("--listen needs the app's command after --, as in: relayd --listen :8080 -- ./app");
+    if (command.empty())
+      return usage("--listen needs the app's command after --, as in: relayd --listen :8080 -- ./app");
     line.config = config_from(flags, std::move(command), faults);
     for (std::string& fault : faults) fault = "relayd: " + fault;
   }
   if (!faults.empty()) return std::unexpected(Exit{report(faults, flags.check)});
   if (flags.check) {
-    std::printf("%s: ok, %zu service%s\n", flags.config_file.empty() ? "command line" : flags.config_file.c_str(),
+    std::printf("%s: ok, %zu service%s\n",
+                flags.config_file.empty() ? "command line" : flags.config_file.c_str(),
                 line.config.services.size(), line.config.services.size() == 1 ? "" : "s");
     return std::unexpected(Exit{kExitClean});
   }

@@ -25,7 +25,8 @@ std::unexpected<Failure> refuse(const Error& error) {
 }
 
 // How a Result becomes an answer.
-std::function<void(Result<void>)> answering(std::string message, std::function<void(Outcome<control::Done>)> done) {
+std::function<void(Result<void>)> answering(std::string message,
+                                            std::function<void(Outcome<control::Done>)> done) {
   return [message = std::move(message), done = std::move(done)](Result<void> result) {
     if (result) {
       done(control::Done{message});
@@ -45,16 +46,15 @@ std::vector<std::string> plan_steps(const HostedService& service, config::Mode m
                             " instance(s) of the configuration as it is now; ready within " +
                             config::format_duration(driver.service().health.ready_timeout);
   const std::string stop = "stop generation " + from;
-  if (from.empty()) return {"hold new connections", start, "send held and new connections to generation " + to};
+  if (from.empty())
+    return {"hold new connections", start, "send held and new connections to generation " + to};
   switch (mode) {
     case config::Mode::kPhased:
-      return {start + ", while generation " + from + " serves",
-              "send new connections to generation " + to,
+      return {start + ", while generation " + from + " serves", "send new connections to generation " + to,
               "let generation " + from + " finish what it has, for at most " + grace, stop};
     case config::Mode::kHot:
-      return {"hold new connections",
-              "let generation " + from + " finish what it has, for at most " + grace, stop, start,
-              "send held and new connections to generation " + to + ", in arrival order"};
+      return {"hold new connections", "let generation " + from + " finish what it has, for at most " + grace,
+              stop, start, "send held and new connections to generation " + to + ", in arrival order"};
     case config::Mode::kRestart:
       return {"hold new connections", "close the connections of generation " + from, stop, start,
               "send held and new connections to generation " + to + ", in arrival order"};
@@ -85,22 +85,32 @@ class DaemonCommands final : public control::Commands {
     return report;
   }
 
-  void rollover(const RolloverRequest& request, std::function<void(Outcome<control::RolloverResult>)> done) override {
+  void rollover(const RolloverRequest& request,
+                std::function<void(Outcome<control::RolloverResult>)> done) override {
     if (const auto refused = refuse_while_stopping()) return done(std::unexpected(*refused));
     const auto service = one(request.service);
     if (!service) return done(std::unexpected(service.error()));
     std::optional<config::Mode> mode;
     if (request.mode) {
       mode = config::mode_from(*request.mode);
-      if (!mode) return done(refuse(ErrorCode::kInvalidParams, "mode is phased, hot or restart, not '" + *request.mode + "'"));
+      if (!mode)
+        return done(
+            refuse(ErrorCode::kInvalidParams, "mode is phased, hot or restart, not '" + *request.mode + "'"));
     }
     if (request.dry_run) return done(plan(**service, mode));
     const std::string name = (*service)->name;
-    const auto taken = daemon_.rollover(
-        **service, mode, request.env, request.until_drained, [name, done](const rollover::Report& report) {
-          done(control::RolloverResult{name, config::to_string(report.mode), to_string(report.outcome), report.reason,
-                                       report.from, report.to, report.duration.count(), report.drained, {}});
-        });
+    const auto taken = daemon_.rollover(**service, mode, request.env, request.until_drained,
+                                        [name, done](const rollover::Report& report) {
+                                          done(control::RolloverResult{name,
+                                                                       config::to_string(report.mode),
+                                                                       to_string(report.outcome),
+                                                                       report.reason,
+                                                                       report.from,
+                                                                       report.to,
+                                                                       report.duration.count(),
+                                                                       report.drained,
+                                                                       {}});
+                                        });
     if (!taken) done(refuse(taken.error()));
   }
 
@@ -116,7 +126,8 @@ class DaemonCommands final : public control::Commands {
     if (const auto refused = refuse_while_stopping()) return done(std::unexpected(*refused));
     const auto service = one(name);
     if (!service) return done(std::unexpected(service.error()));
-    (*service)->driver->pause(answering((*service)->name + " is paused: new connections are held", std::move(done)));
+    (*service)->driver->pause(
+        answering((*service)->name + " is paused: new connections are held", std::move(done)));
   }
 
   void resume(const std::string& name, std::function<void(Outcome<control::Done>)> done) override {
@@ -126,16 +137,18 @@ class DaemonCommands final : public control::Commands {
     (*service)->driver->resume(answering((*service)->name + " serves", std::move(done)));
   }
 
-  void scale(const std::string& name, unsigned instances, std::function<void(Outcome<control::Done>)> done) override {
+  void scale(const std::string& name, unsigned instances,
+             std::function<void(Outcome<control::Done>)> done) override {
     if (const auto refused = refuse_while_stopping()) return done(std::unexpected(*refused));
     const auto service = one(name);
     if (!service) return done(std::unexpected(service.error()));
     if (instances == 0) {
-      return done(refuse(ErrorCode::kInvalidParams, "a service keeps at least 1 instance; `relayctl pause` stops all"));
+      return done(refuse(ErrorCode::kInvalidParams,
+                         "a service keeps at least 1 instance; `relayctl pause` stops all"));
     }
-    (*service)->driver->scale(instances,
-                              answering((*service)->name + " has " + std::to_string(instances) + " instance(s)",
-                                        std::move(done)));
+    (*service)->driver->scale(
+        instances,
+        answering((*service)->name + " has " + std::to_string(instances) + " instance(s)", std::move(done)));
   }
 
   void reload(std::function<void(Outcome<control::ReloadResult>)> done) override {
@@ -156,7 +169,8 @@ class DaemonCommands final : public control::Commands {
     constexpr std::size_t kMost = 20'000;
     const std::string shown = (*service)->name;
     daemon_.data_plane().list_connections(
-        (*service)->id, kMost, [done = std::move(done), generation, shown](std::vector<net::ConnectionInfo> infos) {
+        (*service)->id, kMost,
+        [done = std::move(done), generation, shown](std::vector<net::ConnectionInfo> infos) {
           std::vector<control::ConnectionEntry> entries;
           for (net::ConnectionInfo& c : infos) {
             if (generation && c.generation != *generation) continue;
@@ -223,6 +237,8 @@ class DaemonCommands final : public control::Commands {
 
 }  // namespace
 
-std::unique_ptr<control::Commands> make_commands(Daemon& daemon) { return std::make_unique<DaemonCommands>(daemon); }
+std::unique_ptr<control::Commands> make_commands(Daemon& daemon) {
+  return std::make_unique<DaemonCommands>(daemon);
+}
 
 }  // namespace relayd

@@ -33,7 +33,8 @@ Result<Places> find_places(const config::Control& control) {
   }
   const auto directory = runtime_directory(/*create=*/true);
   if (!directory) {
-    return fail(directory.error().message + "; or name a control socket elsewhere (control.socket, --control)");
+    return fail(directory.error().message +
+                "; or name a control socket elsewhere (control.socket, --control)");
   }
   return Places{*directory + "/relayd.sock", *directory};
 }
@@ -89,7 +90,8 @@ Result<void> Daemon::bind_and_start() {
       if (service->id == id && service->driver) return service->driver->drained(token);
     }
   };
-  data_plane_ = std::make_unique<net::DataPlane>(loop_, net::Options{threads_, for_clients}, std::move(events));
+  data_plane_ =
+      std::make_unique<net::DataPlane>(loop_, net::Options{threads_, for_clients}, std::move(events));
   commands_ = make_commands(*this);
   control::ServerOptions options;
   options.socket_path = places->control_socket;
@@ -105,9 +107,10 @@ Result<void> Daemon::bind_and_start() {
   }
   if (backend::OrphanReaper::needed()) reaper_ = std::make_unique<backend::OrphanReaper>(loop_);
   watch_signals();
-  journal_.record("started", "relayd " + std::to_string(::getpid()) + " runs with " + std::to_string(threads_) +
-                                 " threads; clients and backends may use " + std::to_string(for_clients) +
-                                 " descriptors; control socket " + places->control_socket);
+  journal_.record("started", "relayd " + std::to_string(::getpid()) + " runs with " +
+                                 std::to_string(threads_) + " threads; clients and backends may use " +
+                                 std::to_string(for_clients) + " descriptors; control socket " +
+                                 places->control_socket);
   for (std::size_t i = 0; i < opened.size(); ++i) {
     HostedService& service = add_service(config_.services[i], std::move(opened[i]));
     if (const auto started = service.driver->start(); !started) return std::unexpected(started.error());
@@ -121,7 +124,8 @@ HostedService& Daemon::add_service(const config::Service& service, Listeners lis
   added.name = service.name;
   added.id = next_id_++;
   added.listeners = std::move(listeners);
-  added.driver = std::make_unique<rollover::Driver>(context_, *data_plane_, added.id, service, outside_of(added));
+  added.driver =
+      std::make_unique<rollover::Driver>(context_, *data_plane_, added.id, service, outside_of(added));
   services_.push_back(std::move(hosted));
   data_plane_->add_service(added.id, service, added.all_listeners());
   for (const auto& listener : added.listeners) {
@@ -135,7 +139,8 @@ rollover::Driver::Outside Daemon::outside_of(HostedService& service) {
   outside.happened = [this, &service](const rollover::Happening& h) { journal_.record(service.name, h); };
   outside.want_rollover = [this, &service] {
     if (const auto taken = rollover(service, std::nullopt, {}, false, nullptr); !taken) {
-      journal_.record("reload_failed", "the remembered rollover of " + service.name + ": " + taken.error().message);
+      journal_.record("reload_failed",
+                      "the remembered rollover of " + service.name + ": " + taken.error().message);
     }
   };
   outside.launch_failed = [this, &service](const std::string& why) { launch_failed(service, why); };
@@ -176,10 +181,10 @@ void Daemon::service_stopped(net::ServiceId id) {
     end_if_all_stopped();
     return;
   }
-  // Taken out by a reload. The answer comes from the loop, so the driver is not destroyed inside its own call.
-  data_plane_->remove_service(id, [this, id] {
-    std::erase_if(services_, [id](const auto& service) { return service->id == id; });
-  });
+  // Taken out by a reload. The answer comes from the loop, so the driver is not destroyed inside its own
+  // call.
+  data_plane_->remove_service(
+      id, [this, id] { std::erase_if(services_, [id](const auto& service) { return service->id == id; }); });
 }
 
 void Daemon::end_if_all_stopped() {

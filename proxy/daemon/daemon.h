@@ -26,14 +26,16 @@ class Daemon {
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;
 
-  // Binds, starts the workers, the control socket and the first generations; runs until stopped. The exit code.
+  // Binds, starts the workers, the control socket and the first generations; runs until stopped. The exit
+  // code.
   int run();
 
   // ---- For the commands of the control socket and for signals ----
 
   // The running configuration's newest reading: the file as it is now, or what the command line said.
   Result<config::Config> read_configuration() const;
-  // Rolls one service over to its newest configuration; refusals are returned (EBUSY: another is in progress).
+  // Rolls one service over to its newest configuration; refusals are returned (EBUSY: another is in
+  // progress).
   Result<void> rollover(HostedService& service, std::optional<config::Mode> mode,
                         const std::map<std::string, std::string>& env, bool until_drained,
                         std::function<void(const rollover::Report&)> done);
@@ -41,8 +43,8 @@ class Daemon {
     ReloadPlan plan;
     std::string failures;  // of the rollovers; empty: all done
   };
-  // Plans first, then does all or nothing. `all`: every service is rolled over (HUP), and one that is busy is asked to
-  // once more when it is done; else only what changed, and a busy one refuses the whole (EBUSY).
+  // Plans first, then does all or nothing. `all`: every service is rolled over (HUP), and one that is busy is
+  // asked to once more when it is done; else only what changed, and a busy one refuses the whole (EBUSY).
   void reload(bool all, std::function<void(Result<ReloadSummary>)> done);
   void stop(bool fast);
   bool stopping() const { return stopping_; }

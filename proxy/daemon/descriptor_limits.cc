@@ -17,15 +17,17 @@ DescriptorLimits raise_descriptor_limit() {
 }
 
 std::uint64_t descriptors_for_clients(std::uint64_t limit, const config::Config& config, unsigned threads) {
-  constexpr std::uint64_t kOwn = 16;         // standard streams, log, main loop, keeper, pid file, control socket
-  constexpr std::uint64_t kPerThread = 5;    // epoll sets, wake-up, timer
-  constexpr std::uint64_t kControl = 4;      // relayctl at work
-  constexpr std::uint64_t kPerInstance = 5;  // pidfd, standard error, notify socket, a check, the spawn's pipe
+  constexpr std::uint64_t kOwn = 16;  // standard streams, log, main loop, keeper, pid file, control socket
+  constexpr std::uint64_t kPerThread = 5;  // epoll sets, wake-up, timer
+  constexpr std::uint64_t kControl = 4;    // relayctl at work
+  constexpr std::uint64_t kPerInstance =
+      5;  // pidfd, standard error, notify socket, a check, the spawn's pipe
   std::uint64_t kept = kOwn + kControl + kPerThread * threads;
   for (const config::Service& service : config.services) {
     kept += 2 * service.listen.size();
     // The serving generation and the next one; old ones that drain have the pidfd and the pipe only.
-    kept += service.backend.instances * (2 * kPerInstance + 3 * std::uint64_t{service.rollover.max_old_generations});
+    kept += service.backend.instances *
+            (2 * kPerInstance + 3 * std::uint64_t{service.rollover.max_old_generations});
   }
   const std::uint64_t floor = std::max<std::uint64_t>(limit / 4, 4);
   return limit > kept + floor ? limit - kept : floor;

@@ -6,7 +6,8 @@
 
 namespace relayd {
 
-// RLIMIT_NOFILE as relayd was started with it, and after it raised its own soft limit to the hard one (setrlimit(2)).
+// RLIMIT_NOFILE as relayd was started with it, and after it raised its own soft limit to the hard one
+// (setrlimit(2)).
 struct DescriptorLimits {
   std::uint64_t original_soft = 0;
   std::uint64_t original_hard = 0;
@@ -14,8 +15,9 @@ struct DescriptorLimits {
 };
 DescriptorLimits raise_descriptor_limit();
 
-// How many of `limit` clients and their backend connections may use: what relayd itself needs, at most, is kept back, so
-// that a rollover, a health check or `relayctl status` works also when clients have taken all they may.
+// How many of `limit` clients and their backend connections may use: what relayd itself needs, at most, is
+// kept back, so that a rollover, a health check or `relayctl status` works also when clients have taken all
+// they may.
 std::uint64_t descriptors_for_clients(std::uint64_t limit, const config::Config& config, unsigned threads);
 
 // The CPUs this process may use (sched_getaffinity(2)); at least 1.

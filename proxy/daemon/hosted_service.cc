@@ -10,7 +10,8 @@ std::vector<const net::Listener*> HostedService::all_listeners() const {
   return all;
 }
 
-void HostedService::change_listeners(net::DataPlane& data_plane, const config::Service& wanted, Listeners opened) {
+void HostedService::change_listeners(net::DataPlane& data_plane, const config::Service& wanted,
+                                     Listeners opened) {
   for (auto& listener : opened) listeners.push_back(std::move(listener));
   const std::vector<const net::Listener*> kept = named_by(wanted.listen, listeners);
   // Those that go stay open until no worker uses them: what waits in their queues is accepted first.

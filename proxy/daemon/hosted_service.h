@@ -9,7 +9,8 @@
 
 namespace relayd {
 
-// A service as the daemon holds it: its listeners, which stay for its whole life, and the driver of its generations.
+// A service as the daemon holds it: its listeners, which stay for its whole life, and the driver of its
+// generations.
 struct HostedService {
   std::string name;
   net::ServiceId id = 0;

@@ -8,7 +8,8 @@ namespace relayd {
 namespace {
 
 log::Level level_of(const std::string& type) {
-  if (type == "rollover_failed" || type == "launch_failed" || type == "reload_failed") return log::Level::kError;
+  if (type == "rollover_failed" || type == "launch_failed" || type == "reload_failed")
+    return log::Level::kError;
   if (type == "instance_exited" || type == "instance_unhealthy" || type == "instance_killed" ||
       type == "rollover_failing" || type == "cut" || type == "warning") {
     return log::Level::kWarn;
@@ -29,7 +30,8 @@ void Journal::record(const std::string& service, const rollover::Happening& happ
   add(std::move(event));
 }
 
-void Journal::record(const std::string& type, const std::string& message, std::map<std::string, std::string> details) {
+void Journal::record(const std::string& type, const std::string& message,
+                     std::map<std::string, std::string> details) {
   control::Event event;
   event.type = type;
   event.message = message;
@@ -39,9 +41,9 @@ void Journal::record(const std::string& type, const std::string& message, std::m
 
 void Journal::add(control::Event event) {
   event.sequence = ++last_sequence_;
-  event.unix_ms =
-      std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
-          .count();
+  event.unix_ms = std::chrono::duration_cast<std::chrono::milliseconds>(
+                      std::chrono::system_clock::now().time_since_epoch())
+                      .count();
   const auto reason = event.details.find("reason");
   const log::Level level = level_of(event.type);
   if (event.service.empty()) {

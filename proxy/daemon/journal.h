@@ -10,7 +10,8 @@
 
 namespace relayd {
 
-// What happened lately: each event goes to the log, to the kept ones (the newest kKept), and to whoever follows.
+// What happened lately: each event goes to the log, to the kept ones (the newest kKept), and to whoever
+// follows.
 class Journal {
  public:
   static constexpr std::size_t kKept = 1000;
@@ -18,7 +19,8 @@ class Journal {
   void follow(std::function<void(const control::Event&)> follower) { follower_ = std::move(follower); }
   void record(const std::string& service, const rollover::Happening& happening);
   // Of relayd itself.
-  void record(const std::string& type, const std::string& message, std::map<std::string, std::string> details = {});
+  void record(const std::string& type, const std::string& message,
+              std::map<std::string, std::string> details = {});
   std::vector<control::Event> recent() const { return {events_.begin(), events_.end()}; }
 
  private:

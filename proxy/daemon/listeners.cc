@@ -11,7 +11,8 @@
 namespace relayd {
 namespace {
 
-constexpr int kBacklog = 65535;  // cut by net.core.somaxconn: clients wait in the kernel's queue, so it is to be long
+constexpr int kBacklog =
+    65535;  // cut by net.core.somaxconn: clients wait in the kernel's queue, so it is to be long
 
 bool has(const std::vector<std::string>& entries, const std::string& name) {
   return std::ranges::find(entries, name) != entries.end();
@@ -32,7 +33,8 @@ Result<Listeners> open_new_listeners(const std::vector<std::string>& entries, co
         if (same) address = *same;
       }
       auto socket = listen_on(address, kBacklog);
-      const bool no_such_family = !socket && (socket.error().code == EAFNOSUPPORT || socket.error().code == EADDRNOTAVAIL);
+      const bool no_such_family =
+          !socket && (socket.error().code == EAFNOSUPPORT || socket.error().code == EADDRNOTAVAIL);
       if (no_such_family && addresses->size() > 1 && address.family() == AF_INET6) continue;
       if (!socket) return std::unexpected(socket.error());
       const auto bound = local_address(socket->get());
@@ -44,7 +46,8 @@ Result<Listeners> open_new_listeners(const std::vector<std::string>& entries, co
   return opened;
 }
 
-std::vector<const net::Listener*> named_by(const std::vector<std::string>& entries, const Listeners& listeners) {
+std::vector<const net::Listener*> named_by(const std::vector<std::string>& entries,
+                                           const Listeners& listeners) {
   std::vector<const net::Listener*> found;
   for (const auto& listener : listeners) {
     if (has(entries, listener->name)) found.push_back(listener.get());

@@ -11,13 +11,14 @@ namespace relayd {
 
 using Listeners = std::vector<std::unique_ptr<net::Listener>>;
 
-// Opens what `entries` name and `existing` does not have yet; what both have is not touched. ":80" is both families;
-// where the machine has no IPv6, that half is left out. All or nothing: on an error no socket is left open.
-// The result is only what is new.
+// Opens what `entries` name and `existing` does not have yet; what both have is not touched. ":80" is both
+// families; where the machine has no IPv6, that half is left out. All or nothing: on an error no socket is
+// left open. The result is only what is new.
 Result<Listeners> open_new_listeners(const std::vector<std::string>& entries, const Listeners& existing);
 
 // Those of `listeners` that stand for one of `entries`.
-std::vector<const net::Listener*> named_by(const std::vector<std::string>& entries, const Listeners& listeners);
+std::vector<const net::Listener*> named_by(const std::vector<std::string>& entries,
+                                           const Listeners& listeners);
 
 // Removes the file of a Unix listener that is given up, if it is still this listener's.
 void remove_socket_file(const net::Listener& listener);

@@ -37,7 +37,8 @@ PidFile::~PidFile() {
   if (path_.empty()) return;
   const Descriptor file(::open(path_.c_str(), O_RDONLY | O_CLOEXEC));
   char text[24] = "";
-  if (file && ::read(file.get(), text, sizeof text - 1) > 0 && std::atol(text) == ::getpid()) ::unlink(path_.c_str());
+  if (file && ::read(file.get(), text, sizeof text - 1) > 0 && std::atol(text) == ::getpid())
+    ::unlink(path_.c_str());
 }
 
 }  // namespace relayd

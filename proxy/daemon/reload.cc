@@ -1,4 +1,5 @@
-// A new configuration: read, planned and prepared whole before anything is touched; then all of it takes effect.
+// A new configuration: read, planned and prepared whole before anything is touched; then all of it takes
+// effect.
 #include <algorithm>
 #include <cerrno>
 
@@ -82,9 +83,9 @@ void Daemon::commit(HostedService& hosted, const config::Service& wanted, Listen
   *running = std::move(merged);
 }
 
-Result<void> Daemon::begin_rollover(HostedService& hosted, const config::Service& definition, config::Mode mode,
-                                    const std::map<std::string, std::string>& env, bool until_drained,
-                                    std::function<void(const rollover::Report&)> done) {
+Result<void> Daemon::begin_rollover(HostedService& hosted, const config::Service& definition,
+                                    config::Mode mode, const std::map<std::string, std::string>& env,
+                                    bool until_drained, std::function<void(const rollover::Report&)> done) {
   const net::ServiceId id = hosted.id;
   return hosted.driver->rollover(
       definition, mode, env, until_drained,
@@ -92,7 +93,8 @@ Result<void> Daemon::begin_rollover(HostedService& hosted, const config::Service
         const bool still_here =
             std::ranges::any_of(services_, [id](const auto& s) { return s->id == id && !s->leaving; });
         config::Service* running = service_named(config_, definition.name);
-        if (report.outcome == rollover::Outcome::kDone && still_here && running != nullptr) *running = definition;
+        if (report.outcome == rollover::Outcome::kDone && still_here && running != nullptr)
+          *running = definition;
         if (done) done(report);
       });
 }
@@ -104,12 +106,13 @@ Result<void> Daemon::rollover(HostedService& hosted, std::optional<config::Mode>
   if (!newest) return std::unexpected(newest.error());
   const config::Service* wanted = service_named(*newest, hosted.name);
   if (wanted == nullptr) {
-    return fail("service " + hosted.name + " is no longer in " + config_file_ + "; `relayctl reload` takes it out");
+    return fail("service " + hosted.name + " is no longer in " + config_file_ +
+                "; `relayctl reload` takes it out");
   }
   auto opened = open_new_listeners(wanted->listen, hosted.listeners);
   if (!opened) return std::unexpected(opened.error());
-  auto begun =
-      begin_rollover(hosted, *wanted, mode.value_or(wanted->rollover.mode), env, until_drained, std::move(done));
+  auto begun = begin_rollover(hosted, *wanted, mode.value_or(wanted->rollover.mode), env, until_drained,
+                              std::move(done));
   if (begun) commit(hosted, *wanted, std::move(*opened));
   return begun;
 }
@@ -121,8 +124,9 @@ void Daemon::reload(bool all, std::function<void(Result<ReloadSummary>)> done) {
   for (const std::string& name : plan.roll_over) {
     const HostedService* hosted = find(name);
     if (!all && hosted != nullptr && !rollover::may_roll_over(hosted->driver->state())) {
-      return done(fail("service " + name + " has changed, and a rollover of it is in progress; nothing was changed",
-                       EBUSY));
+      return done(
+          fail("service " + name + " has changed, and a rollover of it is in progress; nothing was changed",
+               EBUSY));
     }
   }
   auto prepared = prepare(*wanted, plan);
@@ -140,7 +144,8 @@ void Daemon::reload(bool all, std::function<void(Result<ReloadSummary>)> done) {
     journal_.record("warning", "'" + key + "' has changed; it takes effect when relayd is started anew");
   }
   for (const std::string& name : plan.remove) remove_service(*find(name));
-  std::erase_if(config_.services, [&plan](const config::Service& s) { return contains(plan.remove, s.name); });
+  std::erase_if(config_.services,
+                [&plan](const config::Service& s) { return contains(plan.remove, s.name); });
   config_.log = wanted->log;
   journal_.record("reloaded", config_file_.empty() ? "all services are rolled over" : "read " + config_file_);
   for (Prepared& p : *prepared) {
@@ -180,7 +185,8 @@ void Daemon::reload(bool all, std::function<void(Result<ReloadSummary>)> done) {
 
 void Daemon::remove_service(HostedService& hosted) {
   hosted.leaving = true;
-  journal_.record(hosted.name, {"removed", 0, -1, "is no longer in the configuration: it drains and stops", {}});
+  journal_.record(hosted.name,
+                  {"removed", 0, -1, "is no longer in the configuration: it drains and stops", {}});
   hosted.driver->stop(/*fast=*/false);
 }
 

@@ -7,13 +7,14 @@
 
 namespace relayd {
 
-// What a new configuration asks for, compared with the running one. Pure: made whole before anything is touched.
+// What a new configuration asks for, compared with the running one. Pure: made whole before anything is
+// touched.
 struct ReloadPlan {
   std::vector<std::string> add;
   std::vector<std::string> remove;
-  std::vector<std::string> roll_over;      // what a process was started with has changed
-  std::vector<std::string> scale;          // the number of instances alone
-  std::vector<std::string> adjust;         // takes effect in place: limits, timeouts, listeners, balance
+  std::vector<std::string> roll_over;  // what a process was started with has changed
+  std::vector<std::string> scale;      // the number of instances alone
+  std::vector<std::string> adjust;     // takes effect in place: limits, timeouts, listeners, balance
   std::vector<std::string> unchanged;
   std::vector<std::string> needs_restart;  // keys outside `services` that are read only when relayd starts
 };

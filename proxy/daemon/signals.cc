@@ -9,7 +9,8 @@
 namespace relayd {
 namespace {
 
-// A terminal sends WINCH to its foreground processes whenever its window is resized: that must not stop a backend.
+// A terminal sends WINCH to its foreground processes whenever its window is resized: that must not stop a
+// backend.
 bool in_foreground_of_a_terminal() {
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
     if (::isatty(fd) != 0 && ::tcgetpgrp(fd) == ::getpgrp()) return true;
@@ -40,7 +41,8 @@ void Daemon::watch_signals() {
     }
   });
   on(SIGUSR2, [this] {
-    journal_.record("warning", "USR2: replacing relayd itself is not in this version yet; nothing was changed");
+    journal_.record("warning",
+                    "USR2: replacing relayd itself is not in this version yet; nothing was changed");
   });
   on(SIGWINCH, [this] { on_winch(); });
   on(SIGTTIN, [this] { on_scale_signal(+1); });
@@ -52,8 +54,9 @@ void Daemon::watch_signals() {
 
 void Daemon::on_winch() {
   if (in_foreground_of_a_terminal()) {
-    journal_.record("warning", "WINCH is ignored in the foreground of a terminal, which sends it when it is resized; "
-                               "use `relayctl pause`");
+    journal_.record("warning",
+                    "WINCH is ignored in the foreground of a terminal, which sends it when it is resized; "
+                    "use `relayctl pause`");
     return;
   }
   for (const auto& service : services_) service->driver->pause(nullptr);
@@ -63,7 +66,8 @@ void Daemon::on_scale_signal(int change) {
   for (const auto& service : services_) {
     const unsigned now = service->driver->wanted_instances();
     if (change < 0 && now <= 1) {
-      journal_.record("warning", "TTOU: service " + service->name + " keeps its last instance; `relayctl pause` stops it");
+      journal_.record("warning", "TTOU: service " + service->name +
+                                     " keeps its last instance; `relayctl pause` stops it");
     } else {
       service->driver->scale(static_cast<unsigned>(static_cast<int>(now) + change), nullptr);
     }

@@ -7,21 +7,24 @@ namespace {
 
 using rollover::Phase;
 
-std::int64_t ms_until(TimePoint due) {
-  return std::max<std::int64_t>(0, (due - monotonic_now()).count());
-}
+std::int64_t ms_until(TimePoint due) { return std::max<std::int64_t>(0, (due - monotonic_now()).count()); }
 
 // As PROTOCOL.md lists them.
 std::string phase_name(const HostedService& service, const rollover::State& state) {
   switch (state.phase) {
     case Phase::kPhasedStart:
-    case Phase::kHotStart: return "rolling over";
-    case Phase::kEmptying: return state.rollover ? "rolling over" : "starting";
-    case Phase::kRestoring: return "restoring";
+    case Phase::kHotStart:
+      return "rolling over";
+    case Phase::kEmptying:
+      return state.rollover ? "rolling over" : "starting";
+    case Phase::kRestoring:
+      return "restoring";
     case Phase::kServing:
       if (!state.route.empty()) return "serving";
-      return service.has_served && state.serving() != nullptr && state.serving()->was_ready ? "down" : "starting";
-    default: return to_string(state.phase);
+      return service.has_served && state.serving() != nullptr && state.serving()->was_ready ? "down"
+                                                                                            : "starting";
+    default:
+      return to_string(state.phase);
   }
 }
 
@@ -34,7 +37,8 @@ control::InstanceStatus instance_status(const rollover::Driver& driver, rollover
   if (const backend::Instance* instance = driver.instance(generation, index)) {
     status.pid = instance->pid();
     status.address = instance->address().to_string();
-    status.note = state.state == rollover::InstanceState::kReady ? instance->status_text() : instance->last_check_error();
+    status.note = state.state == rollover::InstanceState::kReady ? instance->status_text()
+                                                                 : instance->last_check_error();
   }
   if (const net::EndpointLoad* load = driver.load(generation, index)) {
     status.connections = load->active.load(std::memory_order_relaxed);
@@ -91,9 +95,9 @@ control::ServiceStatus status_of(const HostedService& service, net::DataPlane& d
     status.rollover_ms = (monotonic_now() - state.rollover->began).count();
   }
   if (const auto& last = driver.last_report()) {
-    status.last_rollover =
-        control::LastRollover{config::to_string(last->mode), to_string(last->outcome), last->reason, last->from,
-                              last->to, last->duration.count(), last->ended_unix_ms};
+    status.last_rollover = control::LastRollover{
+        config::to_string(last->mode), to_string(last->outcome), last->reason, last->from, last->to,
+        last->duration.count(),        last->ended_unix_ms};
   }
   fill_counts(status, data_plane.counts(service.id));
   return status;

@@ -7,8 +7,8 @@
 
 namespace relayd::rollover {
 
-Driver::Driver(backend::Context& context, net::DataPlane& data_plane, net::ServiceId id, config::Service service,
-               Outside outside)
+Driver::Driver(backend::Context& context, net::DataPlane& data_plane, net::ServiceId id,
+               config::Service service, Outside outside)
     : context_(context),
       data_plane_(data_plane),
       id_(id),
@@ -30,10 +30,9 @@ Result<void> Driver::rollover(const config::Service& newest, config::Mode mode,
                               const std::map<std::string, std::string>& env, bool until_drained,
                               std::function<void(const Report&)> done) {
   if (!may_roll_over(state_)) {
-    const std::string what = state_.rollover
-                                 ? "a " + std::string(config::to_string(state_.rollover->mode)) +
-                                       " rollover of " + service_.name + " is in progress"
-                                 : "service " + service_.name + " is " + to_string(state_.phase);
+    const std::string what = state_.rollover ? "a " + std::string(config::to_string(state_.rollover->mode)) +
+                                                   " rollover of " + service_.name + " is in progress"
+                                             : "service " + service_.name + " is " + to_string(state_.phase);
     return fail(what + "; wait for it, or give `relayctl abort`", EBUSY);
   }
   auto definition = define(newest, env);
@@ -52,7 +51,8 @@ void Driver::rollover_later() { feed(event::RolloverLater{}); }
 Result<void> Driver::abort() {
   if (!state_.rollover) return fail("no rollover of " + service_.name + " is in progress");
   if (state_.rollover->outcome != Outcome::kDone) {
-    return fail("the rollover of " + service_.name + " has ended already; its previous definition is being started");
+    return fail("the rollover of " + service_.name +
+                " has ended already; its previous definition is being started");
   }
   feed(event::Abort{});
   return {};
@@ -78,9 +78,9 @@ void Driver::resume(Done done) {
           return fail("service " + name + " was not resumed: it is " + to_string(s.phase));
         }
         const Generation* g = s.serving();
-        const bool crashed = g != nullptr && !g->was_ready && std::ranges::any_of(g->instances, [](const Instance& i) {
-          return i.restarts > 0;
-        });
+        const bool crashed =
+            g != nullptr && !g->was_ready &&
+            std::ranges::any_of(g->instances, [](const Instance& i) { return i.restarts > 0; });
         if (crashed) return fail("service " + name + " does not start; it is tried again with back-off");
         return std::nullopt;
       },
@@ -93,7 +93,8 @@ void Driver::scale(unsigned instances, Done done) {
   wait_for(
       [name = service_.name, instances](const State& s) -> std::optional<Result<void>> {
         const Generation* g = s.serving();
-        if (g == nullptr || g->launch.instances != instances) return Result<void>{};  // takes effect at the next start
+        if (g == nullptr || g->launch.instances != instances)
+          return Result<void>{};  // takes effect at the next start
         if (g->instances.size() < instances) return std::nullopt;
         for (unsigned i = 0; i < instances; ++i) {
           if (g->instances[i].state == InstanceState::kWaiting) {
@@ -138,13 +139,15 @@ const net::EndpointLoad* Driver::load(GenerationNumber generation, InstanceIndex
 
 std::uint64_t Driver::connections(GenerationNumber generation) const {
   std::uint64_t sum = 0;
-  for (auto it = slots_.lower_bound({generation, 0}); it != slots_.end() && it->first.first == generation; ++it) {
+  for (auto it = slots_.lower_bound({generation, 0}); it != slots_.end() && it->first.first == generation;
+       ++it) {
     sum += it->second.load->active.load(std::memory_order_relaxed);
   }
   return sum;
 }
 
-// One event at a time: what an action causes at once waits in the queue until the step's other actions are done.
+// One event at a time: what an action causes at once waits in the queue until the step's other actions are
+// done.
 void Driver::feed(Event event) {
   queue_.push_back(std::move(event));
   if (!processing_) process_queue();
@@ -164,7 +167,8 @@ void Driver::process_queue() {
   forget_unused();
   arm_timer();
   answer_waiters();
-  if (state_.phase == Phase::kStopped && queue_.empty()) outside_.stopped();  // may destroy this: nothing after it
+  if (state_.phase == Phase::kStopped && queue_.empty())
+    outside_.stopped();  // may destroy this: nothing after it
 }
 
 void Driver::arm_timer() {
@@ -173,7 +177,8 @@ void Driver::arm_timer() {
     timer_.stop();
     return;
   }
-  timer_.start(std::max(*due - monotonic_now(), Duration::zero()), [this] { feed(event::Tick{why_not_ready()}); });
+  timer_.start(std::max(*due - monotonic_now(), Duration::zero()),
+               [this] { feed(event::Tick{why_not_ready()}); });
 }
 
 void Driver::wait_for(std::function<std::optional<Result<void>>(const State&)> check, Done done) {

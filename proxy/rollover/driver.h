@@ -36,19 +36,20 @@ struct Report {
   bool drained = false;
 };
 
-// Carries one service through its rollovers: feeds the machine with what processes, workers and people do, and carries
-// out what it says. Belongs to the main thread. Owns the service's instances; the loop, the data plane and the backend
-// context outlive it.
+// Carries one service through its rollovers: feeds the machine with what processes, workers and people do,
+// and carries out what it says. Belongs to the main thread. Owns the service's instances; the loop, the data
+// plane and the backend context outlive it.
 class Driver {
  public:
   // Called on the main loop; the driver may not be destroyed inside any but `stopped`.
   struct Outside {
     std::function<void(const Happening&)> happened;
-    std::function<void()> want_rollover;                   // the one a signal asked for while another was in progress
-    std::function<void(const std::string&)> launch_failed;  // a generation that should serve could not be started
+    std::function<void()> want_rollover;  // the one a signal asked for while another was in progress
+    std::function<void(const std::string&)>
+        launch_failed;  // a generation that should serve could not be started
     std::function<void()> route_changed;
-    std::function<void()> accepting_stopped;               // no worker uses the listeners any more
-    std::function<void()> stopped;                         // nothing is left of the service
+    std::function<void()> accepting_stopped;  // no worker uses the listeners any more
+    std::function<void()> stopped;            // nothing is left of the service
   };
   using Done = std::function<void(Result<void>)>;
 
@@ -60,16 +61,19 @@ class Driver {
 
   // Launches the first generation. The error is that of an env_file.
   Result<void> start();
-  // Replaces the serving generation by one of `newest`. Refused with EBUSY while another rollover is in progress, and with
-  // the error of an env_file; `done` then never runs. `until_drained`: done runs when the old generation is gone.
-  Result<void> rollover(const config::Service& newest, config::Mode mode, const std::map<std::string, std::string>& env,
-                        bool until_drained, std::function<void(const Report&)> done);
+  // Replaces the serving generation by one of `newest`. Refused with EBUSY while another rollover is in
+  // progress, and with the error of an env_file; `done` then never runs. `until_drained`: done runs when the
+  // old generation is gone.
+  Result<void> rollover(const config::Service& newest, config::Mode mode,
+                        const std::map<std::string, std::string>& env, bool until_drained,
+                        std::function<void(const Report&)> done);
   void rollover_later();  // once the one in progress has ended
   Result<void> abort();   // error: nothing to abort
   void pause(Done done);
   void resume(Done done);
-  void scale(unsigned instances, Done done);  // at least 1; kept over rollovers until the file's number changes
-  void adjust(const config::Service& newest); // what takes effect without a rollover
+  void scale(unsigned instances,
+             Done done);  // at least 1; kept over rollovers until the file's number changes
+  void adjust(const config::Service& newest);  // what takes effect without a rollover
   void stop(bool fast);
   void accepting_stopped();
   // From the data plane: Events::drained.
@@ -107,8 +111,8 @@ class Driver {
   void answer_waiters();
   void arm_timer();
   void wait_for(std::function<std::optional<Result<void>>(const State&)> check, Done done);
-  Result<std::shared_ptr<const backend::Definition>> define(const config::Service& service,
-                                                            const std::map<std::string, std::string>& env) const;
+  Result<std::shared_ptr<const backend::Definition>> define(
+      const config::Service& service, const std::map<std::string, std::string>& env) const;
   Launch launch_of(const config::Service& service) const;
   Policy policy_of(const config::Service& service) const;
 
@@ -148,7 +152,8 @@ class Driver {
   std::shared_ptr<const backend::Definition> next_definition_;  // of the rollover asked for last
   std::map<GenerationNumber, std::shared_ptr<const backend::Definition>> definitions_;
   std::map<Key, Slot> slots_;
-  std::vector<Key> deferred_ready_;  // ready, but a sibling has died unnoticed: its end is told to the machine first
+  std::vector<Key>
+      deferred_ready_;  // ready, but a sibling has died unnoticed: its end is told to the machine first
   std::deque<Event> queue_;
   bool processing_ = false;
   Timer timer_;

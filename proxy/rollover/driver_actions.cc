@@ -7,12 +7,14 @@ namespace relayd::rollover {
 namespace {
 
 std::int64_t unix_now_ms() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+  return std::chrono::duration_cast<std::chrono::milliseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
       .count();
 }
 
 std::string instance_name(GenerationNumber generation, int instance) {
-  return "generation " + std::to_string(generation) + (instance >= 0 ? " instance " + std::to_string(instance) : "");
+  return "generation " + std::to_string(generation) +
+         (instance >= 0 ? " instance " + std::to_string(instance) : "");
 }
 
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
@@ -43,13 +45,15 @@ void Driver::carry_out(const action::StartInstance& a) {
 }
 
 void Driver::carry_out(const action::StopInstance& a) {
-  if (const auto found = slots_.find({a.generation, a.instance}); found != slots_.end() && found->second.instance) {
+  if (const auto found = slots_.find({a.generation, a.instance});
+      found != slots_.end() && found->second.instance) {
     found->second.instance->stop();
   }
 }
 
 void Driver::carry_out(const action::KillInstance& a) {
-  if (const auto found = slots_.find({a.generation, a.instance}); found != slots_.end() && found->second.instance) {
+  if (const auto found = slots_.find({a.generation, a.instance});
+      found != slots_.end() && found->second.instance) {
     found->second.instance->kill();
   }
 }
@@ -97,7 +101,8 @@ void Driver::carry_out(const action::RolloverEnded& a) {
                details);
       break;
     case Outcome::kFailed:
-      happened("rollover_failed", r.to, -1, mode + " rollover failed: " + first_line(r.reason) + now_serves, details);
+      happened("rollover_failed", r.to, -1, mode + " rollover failed: " + first_line(r.reason) + now_serves,
+               details);
       break;
     case Outcome::kAborted:
       happened("rollover_aborted", r.to, -1, mode + " rollover aborted: " + first_line(r.reason) + now_serves,
@@ -117,8 +122,8 @@ void Driver::carry_out(const action::RolloverEnded& a) {
 void Driver::carry_out(const action::WantRollover&) { outside_.want_rollover(); }
 
 void Driver::carry_out(const action::LaunchFailed& a) {
-  happened("launch_failed", state_.last_served, -1, "cannot start " + service_.name + ": " + first_line(a.why),
-           {{"reason", a.why}});
+  happened("launch_failed", state_.last_served, -1,
+           "cannot start " + service_.name + ": " + first_line(a.why), {{"reason", a.why}});
   outside_.launch_failed(a.why);
 }
 
@@ -127,33 +132,77 @@ void Driver::carry_out(const action::Note& a) {
   const std::string name = instance_name(a.generation, a.instance);
   std::string message;
   switch (a.kind) {
-    case Kind::kGenerationStarting: message = name + " starts"; break;
-    case Kind::kGenerationReady: message = name + " is ready"; break;
-    case Kind::kSwitched: message = "new connections go to " + name; break;
-    case Kind::kHolding: message = "no instance is ready: new connections are held"; break;
-    case Kind::kReleased: message = "connections go to " + name; break;
-    case Kind::kDraining: message = name + " drains"; break;
-    case Kind::kDrained: message = name + " has no connection left"; break;
-    case Kind::kCut: message = "what is left on " + name + " is closed"; break;
-    case Kind::kGenerationStopped: message = name + " has stopped"; break;
-    case Kind::kRolloverStarted: message = a.text + " rollover from " + name; break;
-    case Kind::kRolloverFailing: message = name + " will not serve"; break;
-    case Kind::kRestoring: message = "the definition of " + name + " is started again"; break;
-    case Kind::kInstanceExited: message = name + " ended unasked"; break;
-    case Kind::kInstanceStopped: message = name + " has ended"; break;
-    case Kind::kInstanceRestarting: message = name + " is started again"; break;
-    case Kind::kInstanceReady: message = name + " is ready"; break;
-    case Kind::kInstanceUnhealthy: message = name + " fails its checks"; break;
-    case Kind::kInstanceHealthy: message = name + " is healthy again"; break;
-    case Kind::kInstanceKilled: message = name + " is killed"; break;
-    case Kind::kPaused: message = "paused: nothing runs, new connections are held"; break;
-    case Kind::kResumed: message = "resumed"; break;
-    case Kind::kScaled: message = name + " gets " + a.text + " instances"; break;
+    case Kind::kGenerationStarting:
+      message = name + " starts";
+      break;
+    case Kind::kGenerationReady:
+      message = name + " is ready";
+      break;
+    case Kind::kSwitched:
+      message = "new connections go to " + name;
+      break;
+    case Kind::kHolding:
+      message = "no instance is ready: new connections are held";
+      break;
+    case Kind::kReleased:
+      message = "connections go to " + name;
+      break;
+    case Kind::kDraining:
+      message = name + " drains";
+      break;
+    case Kind::kDrained:
+      message = name + " has no connection left";
+      break;
+    case Kind::kCut:
+      message = "what is left on " + name + " is closed";
+      break;
+    case Kind::kGenerationStopped:
+      message = name + " has stopped";
+      break;
+    case Kind::kRolloverStarted:
+      message = a.text + " rollover from " + name;
+      break;
+    case Kind::kRolloverFailing:
+      message = name + " will not serve";
+      break;
+    case Kind::kRestoring:
+      message = "the definition of " + name + " is started again";
+      break;
+    case Kind::kInstanceExited:
+      message = name + " ended unasked";
+      break;
+    case Kind::kInstanceStopped:
+      message = name + " has ended";
+      break;
+    case Kind::kInstanceRestarting:
+      message = name + " is started again";
+      break;
+    case Kind::kInstanceReady:
+      message = name + " is ready";
+      break;
+    case Kind::kInstanceUnhealthy:
+      message = name + " fails its checks";
+      break;
+    case Kind::kInstanceHealthy:
+      message = name + " is healthy again";
+      break;
+    case Kind::kInstanceKilled:
+      message = name + " is killed";
+      break;
+    case Kind::kPaused:
+      message = "paused: nothing runs, new connections are held";
+      break;
+    case Kind::kResumed:
+      message = "resumed";
+      break;
+    case Kind::kScaled:
+      message = name + " gets " + a.text + " instances";
+      break;
   }
   std::map<std::string, std::string> details;
   if (!a.text.empty() && a.kind != Kind::kRolloverStarted && a.kind != Kind::kScaled) {
-    message += (a.kind == Kind::kInstanceRestarting || a.kind == Kind::kDraining || a.kind == Kind::kSwitched ||
-                a.kind == Kind::kGenerationStarting
+    message += (a.kind == Kind::kInstanceRestarting || a.kind == Kind::kDraining ||
+                        a.kind == Kind::kSwitched || a.kind == Kind::kGenerationStarting
                     ? " "
                     : ": ") +
                first_line(a.text);
@@ -165,10 +214,11 @@ void Driver::carry_out(const action::Note& a) {
 
 void Driver::carry_out(const action::Stopped&) { happened("service_stopped", 0, -1, "service has stopped"); }
 
-// ---- Reports from instances ---------------------------------------------------------------------------------------
+// ---- Reports from instances
+// ---------------------------------------------------------------------------------------
 
-// The switch must not go to a generation of which a process has died unnoticed: the kernel is asked here, and where one
-// has, its end comes first.
+// The switch must not go to a generation of which a process has died unnoticed: the kernel is asked here, and
+// where one has, its end comes first.
 void Driver::instance_ready(Key key) {
   const Generation* g = state_.find(key.first);
   if (g != nullptr && g->state == GenerationState::kStarting) {

@@ -14,14 +14,18 @@ std::string check_instance(const Generation& g, const Instance& i) {
     case InstanceState::kStarting:
       if (!serves_or_starts) return "an instance starts in a generation that is on its way out";
       return i.due || g.due ? "" : "a start has no time limit";
-    case InstanceState::kDraining: return i.due && i.drain != 0 ? "" : "an instance drains without end";
+    case InstanceState::kDraining:
+      return i.due && i.drain != 0 ? "" : "an instance drains without end";
     case InstanceState::kStopping:
       return i.due || g.state == GenerationState::kDraining ? "" : "a stop has no time limit";
     case InstanceState::kReady:
     case InstanceState::kUnhealthy:
-      return g.state != GenerationState::kStopping ? "" : "an instance of a stopping generation was not told to stop";
+      return g.state != GenerationState::kStopping
+                 ? ""
+                 : "an instance of a stopping generation was not told to stop";
     case InstanceState::kKilled:
-    case InstanceState::kGone: return "";
+    case InstanceState::kGone:
+      return "";
   }
   return "unknown instance state";
 }
@@ -37,7 +41,8 @@ std::string check_phase(const State& s) {
       if (!s.generations.empty()) return "something runs where nothing should";
       break;
     case Phase::kServing:
-      if (!serving || starting) return "serving needs one generation in the serving role and none that starts";
+      if (!serving || starting)
+        return "serving needs one generation in the serving role and none that starts";
       break;
     case Phase::kPhasedStart:
       if (!serving || !starting) return "a phased start needs the old and the new generation";
@@ -60,7 +65,8 @@ std::string check_phase(const State& s) {
       break;
   }
   if (s.pending.has_value() != (s.phase == Phase::kEmptying)) return "pending belongs to emptying";
-  const bool rolls = s.phase == Phase::kPhasedStart || s.phase == Phase::kHotStart || s.phase == Phase::kRestoring;
+  const bool rolls =
+      s.phase == Phase::kPhasedStart || s.phase == Phase::kHotStart || s.phase == Phase::kRestoring;
   if (rolls && !s.rollover) return "a phase of a rollover without a rollover";
   if (s.rollover && !rolls && s.phase != Phase::kEmptying) return "a rollover outside its phases";
   return "";
@@ -89,8 +95,10 @@ std::string broken_invariant(const State& s) {
   if (serving > 1 || starting > 1) return "two generations in one role";
   for (const RouteEntry& entry : s.route) {
     const Generation* g = s.find(entry.generation);
-    if (g == nullptr || g->state != GenerationState::kServing) return "the route names a generation without the role";
-    if (entry.instance >= g->instances.size() || g->instances[entry.instance].state != InstanceState::kReady) {
+    if (g == nullptr || g->state != GenerationState::kServing)
+      return "the route names a generation without the role";
+    if (entry.instance >= g->instances.size() ||
+        g->instances[entry.instance].state != InstanceState::kReady) {
       return "the route names an instance that is not ready";
     }
   }

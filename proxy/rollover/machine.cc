@@ -18,7 +18,8 @@ void Step::operator()(const event::Rollover& e) {
   s_.policy = e.policy;
   s_.again = false;
   Generation* serving = s_.serving();
-  s_.rollover = RolloverInProgress{e.mode, serving != nullptr ? serving->number : s_.last_served, 0, now_, {}, {}};
+  s_.rollover =
+      RolloverInProgress{e.mode, serving != nullptr ? serving->number : s_.last_served, 0, now_, {}, {}};
   note(Kind::kRolloverStarted, s_.rollover->from, -1, config::to_string(e.mode));
 
   if (serving != nullptr && e.mode == config::Mode::kPhased) {
@@ -64,8 +65,10 @@ void Step::operator()(const event::Pause&) {
     case Phase::kPausing:
     case Phase::kPaused:
     case Phase::kStopping:
-    case Phase::kStopped: return;
-    default: break;
+    case Phase::kStopped:
+      return;
+    default:
+      break;
   }
   if (s_.stop_by) return;
   s_.again = false;
@@ -154,7 +157,8 @@ void Step::switch_over() {
   s_.last_launch = next.launch;
   s_.phase = Phase::kServing;
   update_route();
-  note(Kind::kSwitched, next.number, -1, old_number != 0 ? "from generation " + std::to_string(old_number) : "");
+  note(Kind::kSwitched, next.number, -1,
+       old_number != 0 ? "from generation " + std::to_string(old_number) : "");
   if (old != nullptr) begin_drain(*old);
   end_rollover();
 }
@@ -266,7 +270,8 @@ bool Step::advance() {
       return true;
     case Phase::kIdle:
     case Phase::kPaused:
-    case Phase::kStopped: return false;
+    case Phase::kStopped:
+      return false;
   }
   return false;
 }
@@ -323,35 +328,57 @@ Deadline next_deadline(const State& state) {
 }
 
 bool may_roll_over(const State& state) {
-  return !state.stop_by && (state.phase == Phase::kServing || state.phase == Phase::kPausing ||
-                            state.phase == Phase::kPaused);
+  return !state.stop_by &&
+         (state.phase == Phase::kServing || state.phase == Phase::kPausing || state.phase == Phase::kPaused);
 }
 
 const char* to_string(action::Note::Kind kind) {
   using Kind = action::Note::Kind;
   switch (kind) {
-    case Kind::kGenerationStarting: return "generation_starting";
-    case Kind::kGenerationReady: return "generation_ready";
-    case Kind::kSwitched: return "switched";
-    case Kind::kHolding: return "holding";
-    case Kind::kReleased: return "released";
-    case Kind::kDraining: return "draining";
-    case Kind::kDrained: return "drained";
-    case Kind::kCut: return "cut";
-    case Kind::kGenerationStopped: return "generation_stopped";
-    case Kind::kRolloverStarted: return "rollover_started";
-    case Kind::kRolloverFailing: return "rollover_failing";
-    case Kind::kRestoring: return "restoring";
-    case Kind::kInstanceExited: return "instance_exited";
-    case Kind::kInstanceStopped: return "instance_stopped";
-    case Kind::kInstanceRestarting: return "instance_restarting";
-    case Kind::kInstanceReady: return "instance_ready";
-    case Kind::kInstanceUnhealthy: return "instance_unhealthy";
-    case Kind::kInstanceHealthy: return "instance_healthy";
-    case Kind::kInstanceKilled: return "instance_killed";
-    case Kind::kPaused: return "paused";
-    case Kind::kResumed: return "resumed";
-    case Kind::kScaled: return "scaled";
+    case Kind::kGenerationStarting:
+      return "generation_starting";
+    case Kind::kGenerationReady:
+      return "generation_ready";
+    case Kind::kSwitched:
+      return "switched";
+    case Kind::kHolding:
+      return "holding";
+    case Kind::kReleased:
+      return "released";
+    case Kind::kDraining:
+      return "draining";
+    case Kind::kDrained:
+      return "drained";
+    case Kind::kCut:
+      return "cut";
+    case Kind::kGenerationStopped:
+      return "generation_stopped";
+    case Kind::kRolloverStarted:
+      return "rollover_started";
+    case Kind::kRolloverFailing:
+      return "rollover_failing";
+    case Kind::kRestoring:
+      return "restoring";
+    case Kind::kInstanceExited:
+      return "instance_exited";
+    case Kind::kInstanceStopped:
+      return "instance_stopped";
+    case Kind::kInstanceRestarting:
+      return "instance_restarting";
+    case Kind::kInstanceReady:
+      return "instance_ready";
+    case Kind::kInstanceUnhealthy:
+      return "instance_unhealthy";
+    case Kind::kInstanceHealthy:
+      return "instance_healthy";
+    case Kind::kInstanceKilled:
+      return "instance_killed";
+    case Kind::kPaused:
+      return "paused";
+    case Kind::kResumed:
+      return "resumed";
+    case Kind::kScaled:
+      return "scaled";
   }
   return "?";
 }

@@ -6,11 +6,12 @@
 
 #include "proxy/rollover/state.h"
 
-// The rollover machine: step(state, event, now) changes the state and says what to do. Pure: no I/O, no clock, no loop.
-// The driver (driver.h) feeds it and carries out the actions, in order.
+// The rollover machine: step(state, event, now) changes the state and says what to do. Pure: no I/O, no
+// clock, no loop. The driver (driver.h) feeds it and carries out the actions, in order.
 namespace relayd::rollover {
 
-// ---- Events -----------------------------------------------------------------------------------------------------
+// ---- Events
+// -----------------------------------------------------------------------------------------------------
 namespace event {
 struct Start {  // first launch of the service
   Policy policy;
@@ -58,7 +59,8 @@ struct Drained {
   std::uint64_t drain = 0;
 };
 struct Tick {  // time has passed
-  std::string why_not_ready;  // what the starting generation last said of itself, for the reason of a ready_timeout
+  std::string
+      why_not_ready;  // what the starting generation last said of itself, for the reason of a ready_timeout
 };
 }  // namespace event
 
@@ -67,7 +69,8 @@ using Event = std::variant<event::Start, event::Rollover, event::RolloverLater, 
                            event::InstanceReady, event::InstanceUnhealthy, event::InstanceHealthy,
                            event::InstanceExited, event::Drained, event::Tick>;
 
-// ---- Actions ----------------------------------------------------------------------------------------------------
+// ---- Actions
+// ----------------------------------------------------------------------------------------------------
 namespace action {
 struct CreateGeneration {  // its definition: the rollover's new one, or that of `copy_of`
   GenerationNumber generation = 0;
@@ -109,9 +112,28 @@ struct LaunchFailed {    // an instance of a generation with the serving role th
 };
 struct Note {  // for people and `events`
   enum class Kind : std::uint8_t {
-    kGenerationStarting, kGenerationReady, kSwitched, kHolding, kReleased, kDraining, kDrained, kCut,
-    kGenerationStopped, kRolloverStarted, kRolloverFailing, kRestoring, kInstanceExited, kInstanceStopped,
-    kInstanceRestarting, kInstanceReady, kInstanceUnhealthy, kInstanceHealthy, kInstanceKilled, kPaused, kResumed, kScaled,
+    kGenerationStarting,
+    kGenerationReady,
+    kSwitched,
+    kHolding,
+    kReleased,
+    kDraining,
+    kDrained,
+    kCut,
+    kGenerationStopped,
+    kRolloverStarted,
+    kRolloverFailing,
+    kRestoring,
+    kInstanceExited,
+    kInstanceStopped,
+    kInstanceRestarting,
+    kInstanceReady,
+    kInstanceUnhealthy,
+    kInstanceHealthy,
+    kInstanceKilled,
+    kPaused,
+    kResumed,
+    kScaled,
   };
   Kind kind{};
   GenerationNumber generation = 0;
@@ -123,8 +145,8 @@ struct Stopped {};  // nothing of the service is left
 
 using Action = std::variant<action::CreateGeneration, action::StartInstance, action::StopInstance,
                             action::KillInstance, action::SetRoute, action::Drain, action::Cut,
-                            action::StopAccepting, action::CloseHeld, action::RolloverEnded, action::WantRollover,
-                            action::LaunchFailed, action::Note, action::Stopped>;
+                            action::StopAccepting, action::CloseHeld, action::RolloverEnded,
+                            action::WantRollover, action::LaunchFailed, action::Note, action::Stopped>;
 using Actions = std::vector<Action>;
 
 // "generation_starting", "switched" …, as the control protocol names them.

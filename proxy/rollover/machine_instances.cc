@@ -27,7 +27,8 @@ bool can_serve_again(const Generation& g) {
   return g.state == GenerationState::kDraining && g.launch.stop == config::StopWhen::kAfterDrain;
 }
 
-// ---- Reports from instances ---------------------------------------------------------------------------------------
+// ---- Reports from instances
+// ---------------------------------------------------------------------------------------
 
 Instance* Step::find_instance(GenerationNumber generation, InstanceIndex instance) {
   Generation* g = s_.find(generation);
@@ -61,10 +62,11 @@ void Step::operator()(const event::InstanceExited& e) {
   Instance* instance = find_instance(e.generation, e.instance);
   if (instance == nullptr || !has_process(instance->state)) return;
   Generation& g = *s_.find(e.generation);
-  const bool asked_to = instance->state == InstanceState::kStopping || instance->state == InstanceState::kKilled;
+  const bool asked_to =
+      instance->state == InstanceState::kStopping || instance->state == InstanceState::kKilled;
   note(asked_to ? Kind::kInstanceStopped : Kind::kInstanceExited, e.generation, e.instance, e.why);
-  const bool restart = g.state == GenerationState::kServing && s_.phase != Phase::kStopping &&
-                       e.instance < g.launch.instances;
+  const bool restart =
+      g.state == GenerationState::kServing && s_.phase != Phase::kStopping && e.instance < g.launch.instances;
   if (restart) {
     restart_later(g, e.instance, e.why);
     return;
@@ -73,8 +75,8 @@ void Step::operator()(const event::InstanceExited& e) {
   instance->due.reset();
   instance->drain = 0;
   if (g.state == GenerationState::kStarting && e.instance < g.launch.instances) {
-    fail(Outcome::kFailed,
-         "instance " + std::to_string(e.instance) + " of generation " + std::to_string(g.number) + ": " + e.why);
+    fail(Outcome::kFailed, "instance " + std::to_string(e.instance) + " of generation " +
+                               std::to_string(g.number) + ": " + e.why);
   }
 }
 
@@ -94,7 +96,8 @@ void Step::operator()(const event::Drained& e) {
   }
 }
 
-// ---- Generations --------------------------------------------------------------------------------------------------
+// ---- Generations
+// --------------------------------------------------------------------------------------------------
 
 GenerationNumber Step::create(const Launch& launch, GenerationNumber copy_of, GenerationState state) {
   Generation& g = s_.generations.emplace_back();
@@ -205,7 +208,8 @@ bool Step::collect_gone() {
   return changed;
 }
 
-// ---- Instances ----------------------------------------------------------------------------------------------------
+// ---- Instances
+// ----------------------------------------------------------------------------------------------------
 
 // Brings the number of instances to what is wanted: missing ones start, the ones too many finish and stop.
 void Step::resize(Generation& g, unsigned instances) {
@@ -257,7 +261,8 @@ void Step::stop_instance(Generation& g, InstanceIndex i) {
   Instance& instance = g.instances[i];
   switch (instance.state) {
     case InstanceState::kGone:
-    case InstanceState::kKilled: return;
+    case InstanceState::kKilled:
+      return;
     case InstanceState::kWaiting:
       instance.state = InstanceState::kGone;
       instance.due.reset();
@@ -265,7 +270,8 @@ void Step::stop_instance(Generation& g, InstanceIndex i) {
     case InstanceState::kStopping:
       if (!instance.due) instance.due = now_ + g.launch.kill_timeout;
       return;
-    default: break;
+    default:
+      break;
   }
   instance.state = InstanceState::kStopping;
   instance.due = now_ + g.launch.kill_timeout;
@@ -308,14 +314,17 @@ void Step::launch_failed(const Generation& g, const std::string& why) {
   emit(action::LaunchFailed{"generation " + std::to_string(g.number) + ", " + why});
   if (s_.phase != Phase::kRestoring) return;
   s_.phase = Phase::kServing;
-  s_.rollover->reason += "; and the previous definition, started again as generation " + std::to_string(g.number) +
+  s_.rollover->reason += "; and the previous definition, started again as generation " +
+                         std::to_string(g.number) +
                          ", does not start either (it is tried again with back-off): " + why;
   end_rollover();
 }
 
 void Step::instance_due(Generation& g, InstanceIndex i) {
   switch (g.instances[i].state) {
-    case InstanceState::kWaiting: start_instance(g, i); return;
+    case InstanceState::kWaiting:
+      start_instance(g, i);
+      return;
     case InstanceState::kStarting: {
       const std::string why = "not ready within " + seconds(g.launch.ready_timeout) + " (ready_timeout)";
       note(Kind::kInstanceKilled, g.number, i, why);
@@ -329,10 +338,13 @@ void Step::instance_due(Generation& g, InstanceIndex i) {
       stop_instance(g, i);
       return;
     case InstanceState::kStopping:
-      note(Kind::kInstanceKilled, g.number, i, "still there after kill_timeout " + seconds(g.launch.kill_timeout));
+      note(Kind::kInstanceKilled, g.number, i,
+           "still there after kill_timeout " + seconds(g.launch.kill_timeout));
       kill_instance(g, i);
       return;
-    default: g.instances[i].due.reset(); return;
+    default:
+      g.instances[i].due.reset();
+      return;
   }
 }
 

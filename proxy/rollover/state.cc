@@ -15,54 +15,81 @@ auto* find_if(Generations& generations, Predicate predicate) {
 
 const char* to_string(Phase phase) {
   switch (phase) {
-    case Phase::kIdle: return "idle";
-    case Phase::kServing: return "serving";
-    case Phase::kPhasedStart: return "starting";
-    case Phase::kEmptying: return "emptying";
-    case Phase::kHotStart: return "starting-held";
-    case Phase::kRestoring: return "restoring";
-    case Phase::kPausing: return "pausing";
-    case Phase::kPaused: return "paused";
-    case Phase::kStopping: return "stopping";
-    case Phase::kStopped: return "stopped";
+    case Phase::kIdle:
+      return "idle";
+    case Phase::kServing:
+      return "serving";
+    case Phase::kPhasedStart:
+      return "starting";
+    case Phase::kEmptying:
+      return "emptying";
+    case Phase::kHotStart:
+      return "starting-held";
+    case Phase::kRestoring:
+      return "restoring";
+    case Phase::kPausing:
+      return "pausing";
+    case Phase::kPaused:
+      return "paused";
+    case Phase::kStopping:
+      return "stopping";
+    case Phase::kStopped:
+      return "stopped";
   }
   return "?";
 }
 
 const char* to_string(GenerationState state) {
   switch (state) {
-    case GenerationState::kStarting: return "starting";
-    case GenerationState::kServing: return "serving";
-    case GenerationState::kDraining: return "draining";
-    case GenerationState::kStopping: return "stopping";
+    case GenerationState::kStarting:
+      return "starting";
+    case GenerationState::kServing:
+      return "serving";
+    case GenerationState::kDraining:
+      return "draining";
+    case GenerationState::kStopping:
+      return "stopping";
   }
   return "?";
 }
 
 const char* to_string(InstanceState state) {
   switch (state) {
-    case InstanceState::kWaiting: return "waiting";
-    case InstanceState::kStarting: return "starting";
-    case InstanceState::kReady: return "ready";
-    case InstanceState::kUnhealthy: return "unhealthy";
-    case InstanceState::kDraining: return "draining";
-    case InstanceState::kStopping: return "stopping";
-    case InstanceState::kKilled: return "killed";
-    case InstanceState::kGone: return "gone";
+    case InstanceState::kWaiting:
+      return "waiting";
+    case InstanceState::kStarting:
+      return "starting";
+    case InstanceState::kReady:
+      return "ready";
+    case InstanceState::kUnhealthy:
+      return "unhealthy";
+    case InstanceState::kDraining:
+      return "draining";
+    case InstanceState::kStopping:
+      return "stopping";
+    case InstanceState::kKilled:
+      return "killed";
+    case InstanceState::kGone:
+      return "gone";
   }
   return "?";
 }
 
 const char* to_string(Outcome outcome) {
   switch (outcome) {
-    case Outcome::kDone: return "done";
-    case Outcome::kFailed: return "failed";
-    case Outcome::kAborted: return "aborted";
+    case Outcome::kDone:
+      return "done";
+    case Outcome::kFailed:
+      return "failed";
+    case Outcome::kAborted:
+      return "aborted";
   }
   return "?";
 }
 
-bool has_process(InstanceState state) { return state != InstanceState::kWaiting && state != InstanceState::kGone; }
+bool has_process(InstanceState state) {
+  return state != InstanceState::kWaiting && state != InstanceState::kGone;
+}
 
 const Generation* State::find(GenerationNumber number) const {
   return find_if(generations, [number](const Generation& g) { return g.number == number; });

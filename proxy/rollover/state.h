@@ -8,8 +8,8 @@
 #include "proxy/base/time.h"
 #include "proxy/config/config.h"
 
-// What the rollover machine knows of one service: plain data without pointers, clock or I/O, so that it can be compared,
-// printed, tested by the million, and written down when relayd replaces itself.
+// What the rollover machine knows of one service: plain data without pointers, clock or I/O, so that it can
+// be compared, printed, tested by the million, and written down when relayd replaces itself.
 //
 //                 launch                      rollover(phased)
 //        kIdle ----------> kServing  ------------------------------> kPhasedStart
@@ -29,9 +29,10 @@
 //        pause, from anywhere:   kPausing --all gone--> kPaused     resume or rollover: kEmptying
 //        stop, from anywhere:    kStopping --all gone--> kStopped
 //
-// A generation that crashes while it serves stays in kServing: its instances are started again with back-off, and
-// clients are held while none is ready. A first start, a resume and a return to the previous definition go the same
-// way: the generation has the serving role from the start, and the route is empty until an instance is ready.
+// A generation that crashes while it serves stays in kServing: its instances are started again with back-off,
+// and clients are held while none is ready. A first start, a resume and a return to the previous definition
+// go the same way: the generation has the serving role from the start, and the route is empty until an
+// instance is ready.
 namespace relayd::rollover {
 
 using GenerationNumber = std::uint32_t;  // from 1, never reused; 0: none
@@ -43,10 +44,10 @@ enum class Phase : std::uint8_t {
   kPhasedStart,  // the new generation starts beside the serving one
   kEmptying,     // clients are held; every generation finishes and stops; then `pending` is started
   kHotStart,     // clients are held; the new generation starts alone
-  kRestoring,    // clients are held; a hot or regular rollover failed and the previous definition starts again
-  kPausing,      // clients are held; every generation finishes and stops
-  kPaused,       // clients are held; nothing runs
-  kStopping,     // for good
+  kRestoring,  // clients are held; a hot or regular rollover failed and the previous definition starts again
+  kPausing,    // clients are held; every generation finishes and stops
+  kPaused,     // clients are held; nothing runs
+  kStopping,   // for good
   kStopped,
 };
 const char* to_string(Phase phase);
@@ -60,8 +61,8 @@ enum class GenerationState : std::uint8_t {
 const char* to_string(GenerationState state);
 
 enum class InstanceState : std::uint8_t {
-  kWaiting,    // crashed; `due`: started again
-  kStarting,   // `due` (serving role only): killed for not getting ready
+  kWaiting,   // crashed; `due`: started again
+  kStarting,  // `due` (serving role only): killed for not getting ready
   kReady,
   kUnhealthy,  // runs, but its checks fail: not in the route
   kDraining,   // one too many after `scale`; `due`: what is left is cut
@@ -74,10 +75,10 @@ const char* to_string(InstanceState state);
 struct Instance {
   InstanceState state = InstanceState::kGone;
   Deadline due;
-  TimePoint since{};         // when `state` began
-  Duration next_delay{};     // before the next restart
+  TimePoint since{};      // when `state` began
+  Duration next_delay{};  // before the next restart
   unsigned restarts = 0;
-  std::uint64_t drain = 0;   // token of the drain under way; 0: none
+  std::uint64_t drain = 0;  // token of the drain under way; 0: none
   bool operator==(const Instance&) const = default;
 };
 
@@ -94,11 +95,11 @@ struct Launch {
 struct Generation {
   GenerationNumber number = 0;
   GenerationState state = GenerationState::kStarting;
-  Launch launch;              // launch.instances: how many are wanted now
+  Launch launch;  // launch.instances: how many are wanted now
   TimePoint began{};
-  Deadline due;               // kStarting: ready_timeout; kDraining: graceful_timeout
-  bool was_ready = false;     // all its instances have been ready once
-  std::uint64_t drain = 0;    // token of the drain under way; 0: none
+  Deadline due;             // kStarting: ready_timeout; kDraining: graceful_timeout
+  bool was_ready = false;   // all its instances have been ready once
+  std::uint64_t drain = 0;  // token of the drain under way; 0: none
   std::vector<Instance> instances;
   bool operator==(const Generation&) const = default;
 };
@@ -144,13 +145,13 @@ struct State {
   Policy policy;
   std::vector<Generation> generations;  // oldest first; gone ones are taken out
   GenerationNumber last_number = 0;
-  GenerationNumber last_served = 0;     // the definition to come back to
-  Launch last_launch;                   // of last_served
+  GenerationNumber last_served = 0;  // the definition to come back to
+  Launch last_launch;                // of last_served
   std::optional<RolloverInProgress> rollover;
-  std::optional<Pending> pending;       // kEmptying only
-  bool again = false;                   // a signal asked for a rollover while one was in progress
-  Deadline stop_by;                     // a graceful stop waits for a generation to serve the held clients
-  std::vector<RouteEntry> route;        // as last given out; empty: clients are held
+  std::optional<Pending> pending;  // kEmptying only
+  bool again = false;              // a signal asked for a rollover while one was in progress
+  Deadline stop_by;                // a graceful stop waits for a generation to serve the held clients
+  std::vector<RouteEntry> route;   // as last given out; empty: clients are held
   std::uint64_t last_drain = 0;
   bool operator==(const State&) const = default;
 

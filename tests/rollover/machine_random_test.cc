@@ -1,5 +1,6 @@
-// The machine against a world of processes and clients that misbehaves at random. Every run is a seed: a failure prints
-// it, and RELAYD_SEED replays it. RELAYD_EVENTS sets how many events are played in all (soak: 10 million and more).
+// The machine against a world of processes and clients that misbehaves at random. Every run is a seed: a
+// failure prints it, and RELAYD_SEED replays it. RELAYD_EVENTS sets how many events are played in all (soak:
+// 10 million and more).
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -16,7 +17,8 @@ namespace {
 using std::chrono_literals::operator""ms;
 using std::chrono_literals::operator""s;
 
-// Plays relayd's surroundings: starts and ends processes, holds connections, and checks what the machine may not do.
+// Plays relayd's surroundings: starts and ends processes, holds connections, and checks what the machine may
+// not do.
 class World {
  public:
   explicit World(std::uint64_t seed) : random_(seed) {}
@@ -70,7 +72,8 @@ class World {
     if (const std::string broken = broken_invariant(state_); !broken.empty()) fail(broken);
     for (const RouteEntry& entry : state_.route) {
       const auto found = processes_.find({entry.generation, entry.instance});
-      if (found == processes_.end() || !found->second.ready) fail("clients are sent to a process that is not ready");
+      if (found == processes_.end() || !found->second.ready)
+        fail("clients are sent to a process that is not ready");
     }
     if (want_rollover_) {
       want_rollover_ = false;
@@ -79,7 +82,8 @@ class World {
     }
   }
 
-  // Phased: what serves stays untouched until the new generation is ready, unless the event itself asks for it.
+  // Phased: what serves stays untouched until the new generation is ready, unless the event itself asks for
+  // it.
   std::set<Key> untouchable(const Event& event) const {
     std::set<Key> keys;
     if (state_.phase != Phase::kPhasedStart || std::holds_alternative<event::Scale>(event) ||
@@ -91,7 +95,8 @@ class World {
   }
   void check_untouched(const Action& action, const std::set<Key>& keys) {
     const auto touches = [&keys](GenerationNumber g, int i) {
-      return i >= 0 ? keys.contains({g, static_cast<InstanceIndex>(i)}) : !keys.empty() && keys.begin()->first == g;
+      return i >= 0 ? keys.contains({g, static_cast<InstanceIndex>(i)})
+                    : !keys.empty() && keys.begin()->first == g;
     };
     const bool touched = std::visit(
         [&touches](const auto& a) {
@@ -155,7 +160,8 @@ class World {
   }
   void carry_out(const action::CloseHeld&) {}
   void carry_out(const action::RolloverEnded& a) {
-    if (a.rollover.outcome == Outcome::kDone && a.rollover.to == 0) fail("a rollover to nowhere was called done");
+    if (a.rollover.outcome == Outcome::kDone && a.rollover.to == 0)
+      fail("a rollover to nowhere was called done");
     if (a.rollover.outcome != Outcome::kDone && a.rollover.reason.empty()) fail("a failure without a reason");
   }
   void carry_out(const action::WantRollover&) { want_rollover_ = true; }
@@ -241,7 +247,8 @@ class World {
     const Deadline due = next_deadline(state_);
     now_ += due && chance(50) ? std::max(*due - now_, Duration(0)) : any(1, 500);
     send(event::Tick{});
-    if (const Deadline next = next_deadline(state_); next && *next < now_) fail("something overdue was left behind");
+    if (const Deadline next = next_deadline(state_); next && *next < now_)
+      fail("something overdue was left behind");
   }
 
   // Reports about things that are gone, or never were.
@@ -250,9 +257,12 @@ class World {
     const InstanceIndex i = static_cast<InstanceIndex>(3 + random_() % 3);
     if (processes_.contains({g, i})) return;
     switch (random_() % 4) {
-      case 0: return send(event::InstanceReady{g, i});
-      case 1: return send(event::InstanceExited{g, i, "late"});
-      case 2: return send(event::InstanceUnhealthy{g, i, "late"});
+      case 0:
+        return send(event::InstanceReady{g, i});
+      case 1:
+        return send(event::InstanceExited{g, i, "late"});
+      case 2:
+        return send(event::InstanceUnhealthy{g, i, "late"});
       default: {
         const std::uint64_t drain = random_() % (state_.last_drain + 1);
         if (std::ranges::find(drains_, drain) == drains_.end()) send(event::Drained{drain});
@@ -309,7 +319,8 @@ class World {
       return;
     }
     const Generation* serving = state_.serving();
-    if (state_.phase != Phase::kServing || serving == nullptr) return fail("no generation serves in a healthy world");
+    if (state_.phase != Phase::kServing || serving == nullptr)
+      return fail("no generation serves in a healthy world");
     if (state_.route.size() != serving->launch.instances) return fail("not every wanted instance serves");
     if (processes_.size() != serving->launch.instances) return fail("a process neither ended nor serves");
     if (state_.generations.size() != 1) fail("an old generation never went away");

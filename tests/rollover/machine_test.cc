@@ -77,7 +77,9 @@ class Machine : public testing::Test {
     return words;
   }
   Words ready(GenerationNumber g, InstanceIndex i = 0) { return send(event::InstanceReady{g, i}); }
-  Words exited(GenerationNumber g, InstanceIndex i = 0) { return send(event::InstanceExited{g, i, "exit status 1"}); }
+  Words exited(GenerationNumber g, InstanceIndex i = 0) {
+    return send(event::InstanceExited{g, i, "exit status 1"});
+  }
   Words drained(GenerationNumber g) { return send(event::Drained{drains.at(g)}); }
   Words roll(Mode mode) { return send(event::Rollover{mode, policy, launch}); }
   Words later(Duration d) {
