@@ -1,7 +1,6 @@
 #include "proxy/backend/child.h"
 
 #include <poll.h>
-#include <sys/pidfd.h>
 #include <sys/wait.h>
 
 #include <cerrno>
@@ -9,12 +8,14 @@
 
 #include "proxy/backend/keeper.h"
 #include "proxy/backend/own_children.h"
+#include "proxy/backend/pidfd.h"
+#include "proxy/base/pidfd.h"
 
 namespace relayd::backend {
 namespace {
 
-// How long a destructor waits for a process that it has killed: SIGKILL takes well under a millisecond unless the
-// process is in an uninterruptible call or gives back very much memory; then it is reaped later.
+// How long a destructor waits for a process that it has killed: SIGKILL takes well under a millisecond unless
+// the process is in an uninterruptible call or gives back very much memory; then it is reaped later.
 constexpr int kReapPatienceMs = 20;
 
 bool has_ended(int pidfd, int timeout_ms) {
@@ -77,15 +78,15 @@ Child::~Child() {
 bool Child::alive() const { return !reaped_ && !has_ended(pidfd_.get(), 0); }
 
 void Child::signal(int number) {
-  if (!reaped_) ::pidfd_send_signal(pidfd_.get(), number, nullptr, 0);
+  if (!reaped_) signal_pidfd(pidfd_.get(), number);
 }
 
 void Child::kill_group() {
   if (reaped_) return;
-  // The group's number is safe as long as its leader has not been reaped. The leader by itself too: it may have moved
-  // to another group.
+  // The group's number is safe as long as its leader has not been reaped. The leader by itself too: it may
+  // have moved to another group.
   ::kill(-pid_, SIGKILL);
-  ::pidfd_send_signal(pidfd_.get(), SIGKILL, nullptr, 0);
+  signal_pidfd(pidfd_.get(), SIGKILL);
 }
 
 void Child::on_end() {
@@ -101,7 +102,8 @@ void Child::on_end() {
   own_children::remove(pid_);
   ExitReport report;
   report.pid = pid_;
-  // Where somebody else reaped it (ECHILD), its status is lost: told as an unknown failure, never as a success.
+  // Where somebody else reaped it (ECHILD), its status is lost: told as an unknown failure, never as a
+  // success.
   report.signaled = result == 0 && info.si_code != CLD_EXITED;
   report.status = result == 0 ? info.si_status : 255;
   const auto callback = std::move(exited_);

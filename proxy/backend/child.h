@@ -9,12 +9,12 @@
 
 namespace relayd::backend {
 
-// Owns one process started by relayd and its process group, from the spawn until both are gone. Watched by pidfd: after
-// an upgrade by exec relayd has to watch children that libuv has not spawned.
+// Owns one process started by relayd and its process group, from the spawn until both are gone. Watched by
+// pidfd: after an upgrade by exec relayd has to watch children that libuv has not spawned.
 class Child {
  public:
-  // `exited` runs on the loop, once, after the rest of the group has been killed and the process reaped; the Child may
-  // be destroyed inside it. `keeper` outlives the Child.
+  // `exited` runs on the loop, once, after the rest of the group has been killed and the process reaped; the
+  // Child may be destroyed inside it. `keeper` outlives the Child.
   static Result<std::unique_ptr<Child>> start(Loop& loop, Keeper& keeper, const Program& program,
                                               const Streams& streams,
                                               std::function<void(const ExitReport&)> exited);

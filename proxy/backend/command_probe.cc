@@ -51,7 +51,8 @@ class CommandProbe final : public Probe {
     const std::string output = output_->text();
     const std::size_t last = output.rfind('\n');
     const std::string line = last == std::string::npos ? output : output.substr(last + 1);
-    return "check command " + program_.command[0] + ": " + what + (line.empty() ? "" : ": " + line.substr(0, 200));
+    return "check command " + program_.command[0] + ": " + what +
+           (line.empty() ? "" : ": " + line.substr(0, 200));
   }
 
   void finish(Result<void> result) {

@@ -12,7 +12,8 @@
 namespace relayd::backend {
 namespace {
 
-constexpr std::size_t kMaxFileSize = 1U << 20;  // bytes; an environment beyond it could not be passed to exec anyway
+constexpr std::size_t kMaxFileSize =
+    1U << 20;  // bytes; an environment beyond it could not be passed to exec anyway
 
 bool is_blank(char c) { return c == ' ' || c == '\t'; }
 bool is_line_end(char c) { return c == '\n' || c == '\r'; }
@@ -69,11 +70,13 @@ class EnvFileParser {
     std::string_view key = text_.substr(start, at_ - start);
     while (!key.empty() && is_blank(key.back())) key.remove_suffix(1);
     if (ended() || peek() != '=') {
-      return fault(line_, "'" + std::string(key.substr(0, 80)) +
-                              "' has no value: write KEY=VALUE (relayd's own environment is passed on anyway)");
+      return fault(line_,
+                   "'" + std::string(key.substr(0, 80)) +
+                       "' has no value: write KEY=VALUE (relayd's own environment is passed on anyway)");
     }
     if (key.starts_with("export ")) return fault(line_, "leave out 'export': this is not a shell script");
-    if (key.empty() || !std::all_of(key.begin(), key.end(), is_key_char) || (key[0] >= '0' && key[0] <= '9')) {
+    if (key.empty() || !std::all_of(key.begin(), key.end(), is_key_char) ||
+        (key[0] >= '0' && key[0] <= '9')) {
       return fault(line_, "'" + std::string(key.substr(0, 80)) +
                               "' is not a name: use letters, digits and '_', not beginning with a digit");
     }

@@ -6,7 +6,8 @@
 namespace relayd::backend {
 namespace {
 
-// Before it is ready an app is asked often: every millisecond between ready and noticed is one that clients are held.
+// Before it is ready an app is asked often: every millisecond between ready and noticed is one that clients
+// are held.
 constexpr Duration kFirstPause{50};
 constexpr Duration kLongestPause{250};
 
@@ -20,11 +21,21 @@ HealthPlan plan_health(const config::Service& service) {
   plan.timeout = health.timeout;
   plan.path = health.path.empty() ? "/" : health.path;
   switch (health.check) {
-    case config::Check::kTcp: plan.kind = Kind::kTcp; break;
-    case config::Check::kHttp: plan.kind = Kind::kHttp; break;
-    case config::Check::kNotify: plan.kind = Kind::kNotify; break;
-    case config::Check::kCommand: plan.kind = Kind::kCommand; break;
-    case config::Check::kNone: plan.kind = Kind::kNone; break;
+    case config::Check::kTcp:
+      plan.kind = Kind::kTcp;
+      break;
+    case config::Check::kHttp:
+      plan.kind = Kind::kHttp;
+      break;
+    case config::Check::kNotify:
+      plan.kind = Kind::kNotify;
+      break;
+    case config::Check::kCommand:
+      plan.kind = Kind::kCommand;
+      break;
+    case config::Check::kNone:
+      plan.kind = Kind::kNone;
+      break;
     case config::Check::kAuto:
       if (!health.path.empty()) {
         plan.kind = Kind::kHttp;
@@ -45,9 +56,12 @@ HealthRecord::Verdict HealthRecord::succeeded() {
   last_error_.clear();
   failures_ = 0;
   switch (std::exchange(state_, State::kWell)) {
-    case State::kStarting: return Verdict::kReady;
-    case State::kUnwell: return Verdict::kHealthy;
-    case State::kWell: break;
+    case State::kStarting:
+      return Verdict::kReady;
+    case State::kUnwell:
+      return Verdict::kHealthy;
+    case State::kWell:
+      break;
   }
   return Verdict::kNothing;
 }
@@ -67,19 +81,25 @@ HealthRecord::Verdict HealthRecord::notified() {
 }
 
 std::optional<Duration> HealthRecord::next() const {
-  if (believed_ || plan_.kind == HealthPlan::Kind::kNotify || plan_.kind == HealthPlan::Kind::kNone) return {};
+  if (believed_ || plan_.kind == HealthPlan::Kind::kNotify || plan_.kind == HealthPlan::Kind::kNone)
+    return {};
   if (state_ != State::kStarting) {
     if (plan_.interval == Duration::zero()) return {};
     return plan_.interval;
   }
-  const Duration longest =
-      plan_.interval == Duration::zero() ? kLongestPause : std::clamp(plan_.interval, kFirstPause, kLongestPause);
+  const Duration longest = plan_.interval == Duration::zero()
+                               ? kLongestPause
+                               : std::clamp(plan_.interval, kFirstPause, kLongestPause);
   return std::min(kFirstPause * (1 + tries_ / 4), longest);  // a few quick ones, then slower
 }
 
-HealthMonitor::HealthMonitor(Loop& loop, const HealthPlan& plan, std::function<std::unique_ptr<Probe>()> make_probe,
-                             Events events)
-    : plan_(plan), record_(plan), make_probe_(std::move(make_probe)), events_(std::move(events)), timer_(loop) {
+HealthMonitor::HealthMonitor(Loop& loop, const HealthPlan& plan,
+                             std::function<std::unique_ptr<Probe>()> make_probe, Events events)
+    : plan_(plan),
+      record_(plan),
+      make_probe_(std::move(make_probe)),
+      events_(std::move(events)),
+      timer_(loop) {
   if (plan_.kind == HealthPlan::Kind::kNotify) return;
   timer_.start(Duration::zero(), [this] {
     if (plan_.kind == HealthPlan::Kind::kNone) return conclude(record_.succeeded());

@@ -20,8 +20,8 @@ struct HealthPlan {
   Duration interval{};           // between checks once ready; 0: none
   Duration timeout{};            // of one check
 };
-// Contract, section 3: auto is http if a path is set; else, with `protocol: http`, a GET of / that any answer below 500
-// satisfies; else READY=1 or a TCP connect, whichever comes first.
+// Contract, section 3: auto is http if a path is set; else, with `protocol: http`, a GET of / that any answer
+// below 500 satisfies; else READY=1 or a TCP connect, whichever comes first.
 HealthPlan plan_health(const config::Service& service);
 
 // What the results of the checks amount to, and when the next one is due. Pure.

@@ -33,14 +33,16 @@ int look_up(Record& record, std::vector<char>& buffer, bool& found, Look look) {
 }
 
 Result<void> find_user(const std::string& user, Identity& identity) {
-  const std::optional<unsigned> number = user.empty() ? std::optional<unsigned>(::geteuid()) : as_number(user);
+  const std::optional<unsigned> number =
+      user.empty() ? std::optional<unsigned>(::geteuid()) : as_number(user);
   passwd record{};
   std::vector<char> buffer;
   bool found = false;
-  const int code = look_up(record, buffer, found, [&](passwd* to, char* bytes, std::size_t size, passwd** result) {
-    return number ? ::getpwuid_r(*number, to, bytes, size, result)
-                  : ::getpwnam_r(user.c_str(), to, bytes, size, result);
-  });
+  const int code =
+      look_up(record, buffer, found, [&](passwd* to, char* bytes, std::size_t size, passwd** result) {
+        return number ? ::getpwuid_r(*number, to, bytes, size, result)
+                      : ::getpwnam_r(user.c_str(), to, bytes, size, result);
+      });
   if (found) {
     identity.uid = record.pw_uid;
     identity.gid = record.pw_gid;
@@ -66,10 +68,10 @@ Result<void> find_group(const std::string& group, Identity& identity) {
   struct group record {};
   std::vector<char> buffer;
   bool found = false;
-  const int code =
-      look_up(record, buffer, found, [&](struct group* to, char* bytes, std::size_t size, struct group** result) {
-        return ::getgrnam_r(group.c_str(), to, bytes, size, result);
-      });
+  const int code = look_up(record, buffer, found,
+                           [&](struct group* to, char* bytes, std::size_t size, struct group** result) {
+                             return ::getgrnam_r(group.c_str(), to, bytes, size, result);
+                           });
   if (found) {
     identity.gid = record.gr_gid;
     return {};

@@ -19,8 +19,9 @@ struct Identity {
   std::string home;
 };
 
-// From names or numbers; an empty `user` means relayd's own user, an empty `group` the user's primary one. Nothing where
-// both are empty: the process stays who relayd is. May read files or ask the network (NSS); the main thread waits.
+// From names or numbers; an empty `user` means relayd's own user, an empty `group` the user's primary one.
+// Nothing where both are empty: the process stays who relayd is. May read files or ask the network (NSS); the
+// main thread waits.
 Result<std::optional<Identity>> find_identity(const std::string& user, const std::string& group);
 
 }  // namespace relayd::backend

@@ -66,7 +66,8 @@ Result<void> Instance::Impl::start() {
   const auto identity = find_identity(backend.user, backend.group);
   if (!identity) return std::unexpected(identity.error());
   if (auto done = take_address(*identity); !done) return done;
-  auto socket = NotifySocket::create(context.loop, [this](const NotifyMessage& message) { on_notify(message); });
+  auto socket =
+      NotifySocket::create(context.loop, [this](const NotifyMessage& message) { on_notify(message); });
   if (!socket) return std::unexpected(socket.error());
   notify = std::move(*socket);
   return launch(*identity);
@@ -93,7 +94,8 @@ Result<void> Instance::Impl::take_address(const std::optional<Identity>& identit
       return {};
     }
     case config::AddressKind::kActivation:
-    case config::AddressKind::kHandoff: break;
+    case config::AddressKind::kHandoff:
+      break;
   }
   return fail(std::string("backend.address '") + config::to_string(definition->service.backend.address) +
               "' is not built yet: use port or socket");
@@ -112,8 +114,9 @@ Result<void> Instance::Impl::launch(const std::optional<Identity>& identity) {
   if (!pipe) return std::unexpected(pipe.error());
   auto tail = StderrTail::create(context.loop, std::move(pipe->read), STDERR_FILENO);
   if (!tail) return std::unexpected(tail.error());
-  auto started = Child::start(context.loop, context.keeper, *program, Streams{.output = -1, .error = pipe->write.get()},
-                              [this](const ExitReport& report) { on_exit(report); });
+  auto started =
+      Child::start(context.loop, context.keeper, *program, Streams{.output = -1, .error = pipe->write.get()},
+                   [this](const ExitReport& report) { on_exit(report); });
   if (!started) return std::unexpected(started.error());
   stderr_tail = std::move(*tail);
   child = std::move(*started);
@@ -135,7 +138,9 @@ Result<void> Instance::Impl::begin_checks(const Program& frame, const Placement&
       return make_command_probe(context.loop, context.keeper, program, plan.timeout);
     };
   } else if (plan.kind == HealthPlan::Kind::kHttp) {
-    make = [this, plan] { return make_http_probe(context.loop, address, plan.path, plan.bad_from, plan.timeout); };
+    make = [this, plan] {
+      return make_http_probe(context.loop, address, plan.path, plan.bad_from, plan.timeout);
+    };
   } else {
     make = [this, plan] { return make_tcp_probe(context.loop, address, plan.timeout); };
   }
@@ -152,8 +157,8 @@ void Instance::Impl::on_notify(const NotifyMessage& message) {
   if (message.ready && health != nullptr) health->notified();
 }
 
-// The check may have been answered in the process's last moment, with its end not yet seen by the loop: such an
-// instance was never ready. `exited` follows.
+// The check may have been answered in the process's last moment, with its end not yet seen by the loop: such
+// an instance was never ready. `exited` follows.
 void Instance::Impl::on_ready() {
   if (!child || !child->alive() || !events.ready) return;
   const auto callback = events.ready;

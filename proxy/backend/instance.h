@@ -22,8 +22,9 @@ class Keeper;
 struct Context {
   Loop& loop;
   Keeper& keeper;
-  std::string runtime_directory;       // for `socket` addresses; exists, ours
-  std::uint64_t original_nofile_soft;  // RLIMIT_NOFILE as relayd was started with: what children get by default
+  std::string runtime_directory;  // for `socket` addresses; exists, ours
+  std::uint64_t
+      original_nofile_soft;  // RLIMIT_NOFILE as relayd was started with: what children get by default
   std::uint64_t original_nofile_hard;
 };
 
@@ -37,16 +38,18 @@ struct Definition {
 struct ExitReport {
   pid_t pid = 0;
   bool signaled = false;
-  int status = 0;           // exit status, or the signal's number
+  int status = 0;                // exit status, or the signal's number
   std::string describe() const;  // "exit status 3", "killed by SIGKILL"
 };
 
-// Callbacks run on the loop, never inside start(), stop() or kill(). The instance may be destroyed inside any of them.
+// Callbacks run on the loop, never inside start(), stop() or kill(). The instance may be destroyed inside any
+// of them.
 struct InstanceEvents {
-  std::function<void()> ready;                      // first time the check passed; never after exited
-  std::function<void(const std::string&)> unhealthy;  // was ready; three checks in a row failed: the last error
-  std::function<void()> healthy;                    // is well again
-  std::function<void(const ExitReport&)> exited;    // last event; the rest of its process group has been killed
+  std::function<void()> ready;  // first time the check passed; never after exited
+  std::function<void(const std::string&)>
+      unhealthy;                                  // was ready; three checks in a row failed: the last error
+  std::function<void()> healthy;                  // is well again
+  std::function<void(const ExitReport&)> exited;  // last event; the rest of its process group has been killed
 };
 
 class Instance {
@@ -58,10 +61,11 @@ class Instance {
   Instance(const Instance&) = delete;
   Instance& operator=(const Instance&) = delete;
 
-  // Allocates the address, spawns, begins to check. The error names stage and errno ("exec gunicorn: No such file …").
+  // Allocates the address, spawns, begins to check. The error names stage and errno ("exec gunicorn: No such
+  // file …").
   Result<void> start();
-  // Sends stop_signal to the process itself, not to its group (workers that die on a signal meant for their master
-  // lose requests); ends the checks. KILL after kill_timeout is the caller's.
+  // Sends stop_signal to the process itself, not to its group (workers that die on a signal meant for their
+  // master lose requests); ends the checks. KILL after kill_timeout is the caller's.
   void stop();
   // KILL to the whole process group.
   void kill();
@@ -70,7 +74,8 @@ class Instance {
 
   pid_t pid() const;
   const SocketAddress& address() const;
-  // For messages: the end of what it wrote to standard error (at most about 2 KiB, whole lines), and the last check's error.
+  // For messages: the end of what it wrote to standard error (at most about 2 KiB, whole lines), and the last
+  // check's error.
   std::string last_stderr() const;
   std::string last_check_error() const;
   std::string status_text() const;  // STATUS= of sd_notify

@@ -2,9 +2,9 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -14,11 +14,14 @@
 #include <utility>
 
 #include "proxy/backend/own_children.h"
+#include "proxy/backend/pidfd.h"
+#include "proxy/base/pidfd.h"
 
 namespace relayd::backend {
 namespace {
 
 constexpr std::size_t kMaxGroups = 8192;  // far above what one machine runs; 32 KiB
+constexpr timeval kSendPatience{1, 0};    // the queue holds hundreds of messages, and is read at once
 constexpr int kEndPatienceMs = 2000;      // the keeper has only signals to send before it ends
 
 struct Message {
@@ -26,8 +29,8 @@ struct Message {
   pid_t group;
 };
 
-// In the keeper's own process, which has nothing but this array. All that runs here is async-signal-safe, because a
-// keeper that is started again is forked while other threads exist.
+// In the keeper's own process, which has nothing but this array. All that runs here is async-signal-safe,
+// because a keeper that is started again is forked while other threads exist.
 std::array<pid_t, kMaxGroups> groups;
 
 void apply(const Message& message) {
@@ -40,7 +43,8 @@ void apply(const Message& message) {
   }
 }
 
-// Stays out of everybody's way: no terminal, no folder, no descriptor of relayd's, no signal that is meant for others.
+// Stays out of everybody's way: no terminal, no folder, no descriptor of relayd's, no signal that is meant
+// for others.
 void detach(int channel) {
   ::setsid();
   ::prctl(PR_SET_NAME, "relayd-keeper");
@@ -93,9 +97,12 @@ void reap(pid_t pid) {
 
 Result<Keeper> Keeper::start() {
   int ends[2];
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return fail_errno("cannot start relayd-keeper");
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
+    return fail_errno("cannot start relayd-keeper");
   Descriptor ours(ends[0]);
   Descriptor its(ends[1]);
+  // So that a stopped keeper (SIGSTOP) can never stop relayd with it: sending then fails.
+  ::setsockopt(ours.get(), SOL_SOCKET, SO_SNDTIMEO, &kSendPatience, sizeof kSendPatience);
   sigset_t all;
   sigset_t before;
   sigfillset(&all);
@@ -105,14 +112,16 @@ Result<Keeper> Keeper::start() {
   const int code = errno;
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (pid < 0) return std::unexpected(errno_error("cannot start relayd-keeper: fork", code));
-  Keeper keeper(pid, std::move(ours), Descriptor(::pidfd_open(pid, 0)));
+  Keeper keeper(pid, std::move(ours), open_pidfd(pid));
   if (!keeper.pidfd_) return fail_errno("cannot watch relayd-keeper");
   own_children::add(pid, [pid] { reap(pid); });
   return keeper;
 }
 
 Keeper::Keeper(Keeper&& other) noexcept
-    : pid_(std::exchange(other.pid_, -1)), channel_(std::move(other.channel_)), pidfd_(std::move(other.pidfd_)) {}
+    : pid_(std::exchange(other.pid_, -1)),
+      channel_(std::move(other.channel_)),
+      pidfd_(std::move(other.pidfd_)) {}
 
 Keeper& Keeper::operator=(Keeper&& other) noexcept {
   if (this != &other) {

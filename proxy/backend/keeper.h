@@ -10,9 +10,10 @@
 
 namespace relayd::backend {
 
-// A tiny process of relayd's own that kills every backend's process group when relayd is gone, whatever ended it (kill
-// -9 too). PR_SET_PDEATHSIG reaches a direct child alone; the keeper reaches a Gunicorn's workers as well. It holds one
-// end of a socket pair, is told of groups as they come and go, and acts when relayd's end closes.
+// A tiny process of relayd's own that kills every backend's process group when relayd is gone, whatever ended
+// it (kill -9 too). PR_SET_PDEATHSIG reaches a direct child alone; the keeper reaches a Gunicorn's workers as
+// well. It holds one end of a socket pair, is told of groups as they come and go, and acts when relayd's end
+// closes.
 class Keeper {
  public:
   // Forks it. Call before threads exist. It ignores terminal and stop signals and has its own session.
@@ -22,16 +23,21 @@ class Keeper {
   ~Keeper();  // the keeper ends, and kills what is still registered
 
   pid_t pid() const { return pid_; }
-  // The descriptor over which a child, between fork and exec, registers its own group, so that no moment is uncovered.
+  // The descriptor over which a child, between fork and exec, registers its own group, so that no moment is
+  // uncovered.
   int channel() const { return channel_.get(); }
   // Async-signal-safe: for the child side of a spawn. False with errno on failure.
   static bool register_group(int channel, pid_t group);
   // The group is gone; its number may be reused from now on.
   void forget_group(pid_t group);
 
-  // True where the keeper process itself has ended (killed by the OOM killer, or by hand): nothing can be spawned then.
+  // True where the keeper process itself has ended (killed by the OOM killer, or by hand): nothing can be
+  // spawned then.
   bool dead() const;
-  // Starts another in its place and tells it of `groups`. Main thread; other threads may exist. On failure it stays dead.
+  // Readable once it is dead; the Keeper's own.
+  int pidfd() const { return pidfd_.get(); }
+  // Starts another in its place and tells it of `groups`. Main thread; other threads may exist. On failure it
+  // stays dead.
   Result<void> restart(std::span<const pid_t> groups);
 
  private:

@@ -49,8 +49,8 @@ Result<Program> program_frame(const Definition& definition, const Placement& pla
   return program;
 }
 
-Result<std::vector<std::string>> expand_command(const std::vector<std::string>& command, const std::string& key,
-                                                const Placement& placement) {
+Result<std::vector<std::string>> expand_command(const std::vector<std::string>& command,
+                                                const std::string& key, const Placement& placement) {
   const TemplateValues values = template_values(placement);
   std::vector<std::string> expanded;
   for (const std::string& argument : command) {

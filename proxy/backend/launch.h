@@ -22,14 +22,16 @@ struct Placement {
 // {generation} {instance} {address}, and by the kind of address {host} {port} or {socket}.
 TemplateValues template_values(const Placement& placement);
 
-// What the app and its check command have in common; `inherited` is relayd's own environment, cleaned. Everything but
-// the command is filled in. Later ones win: inherited, the user's HOME, USER and LOGNAME, the definition's, relayd's.
+// What the app and its check command have in common; `inherited` is relayd's own environment, cleaned.
+// Everything but the command is filled in. Later ones win: inherited, the user's HOME, USER and LOGNAME, the
+// definition's, relayd's.
 Result<Program> program_frame(const Definition& definition, const Placement& placement,
                               const std::optional<Identity>& identity, const rlimit& original_nofile,
                               const Environment& inherited);
 
-// `command` with its templates replaced; the error names the argument. `key` is "backend.command" or "health.command".
-Result<std::vector<std::string>> expand_command(const std::vector<std::string>& command, const std::string& key,
-                                                const Placement& placement);
+// `command` with its templates replaced; the error names the argument. `key` is "backend.command" or
+// "health.command".
+Result<std::vector<std::string>> expand_command(const std::vector<std::string>& command,
+                                                const std::string& key, const Placement& placement);
 
 }  // namespace relayd::backend

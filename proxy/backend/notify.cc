@@ -62,19 +62,22 @@ NotifyMessage parse_notify(std::string_view datagram) {
   return message;
 }
 
-Result<std::unique_ptr<NotifySocket>> NotifySocket::create(Loop& loop,
-                                                           std::function<void(const NotifyMessage&)> received) {
+Result<std::unique_ptr<NotifySocket>> NotifySocket::create(
+    Loop& loop, std::function<void(const NotifyMessage&)> received) {
   Descriptor socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket) return fail_errno("make the notify socket");
   const int on = 1;
-  if (::setsockopt(socket.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0) return fail_errno("SO_PASSCRED");
-  const sa_family_t family = AF_UNIX;  // the family alone: the kernel finds a free abstract name (unix(7), autobind)
+  if (::setsockopt(socket.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0)
+    return fail_errno("SO_PASSCRED");
+  const sa_family_t family =
+      AF_UNIX;  // the family alone: the kernel finds a free abstract name (unix(7), autobind)
   if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&family), sizeof family) != 0) {
     return fail_errno("bind the notify socket");
   }
   const auto address = local_address(socket.get());
   if (!address) return std::unexpected(address.error());
-  std::unique_ptr<NotifySocket> result(new NotifySocket(std::move(socket), address->path(), std::move(received)));
+  std::unique_ptr<NotifySocket> result(
+      new NotifySocket(std::move(socket), address->path(), std::move(received)));
   NotifySocket* const self = result.get();
   auto watch = Poll::create(loop, self->socket_.get(), UV_READABLE, [self](int) { self->receive(); });
   if (!watch) return std::unexpected(watch.error());
@@ -101,7 +104,8 @@ void NotifySocket::receive() {
   const pid_t sender = take_control_data(header);
   if (!is_ours(sender)) {
     log::debug("ignored a message to NOTIFY_SOCKET from outside the instance's process group",
-               {{"sender", static_cast<std::int64_t>(sender)}, {"instance_pid", static_cast<std::int64_t>(leader_)}});
+               {{"sender", static_cast<std::int64_t>(sender)},
+                {"instance_pid", static_cast<std::int64_t>(leader_)}});
     return;
   }
   if ((header.msg_flags & MSG_TRUNC) != 0) return;  // half a message could say what was not meant

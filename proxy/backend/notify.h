@@ -13,8 +13,8 @@
 
 namespace relayd::backend {
 
-// One datagram of the sd_notify(3) protocol, as far as relayd understands it; the rest (MAINPID=, WATCHDOG=, …) is
-// passed over.
+// One datagram of the sd_notify(3) protocol, as far as relayd understands it; the rest (MAINPID=, WATCHDOG=,
+// …) is passed over.
 struct NotifyMessage {
   bool ready = false;
   bool stopping = false;
@@ -23,12 +23,14 @@ struct NotifyMessage {
 };
 NotifyMessage parse_notify(std::string_view datagram);
 
-// The NOTIFY_SOCKET of one instance: an abstract Unix datagram socket. Everybody on the machine can send to it, so only
-// messages of the instance's process group are taken, by the credentials that the kernel attaches.
+// The NOTIFY_SOCKET of one instance: an abstract Unix datagram socket. Everybody on the machine can send to
+// it, so only messages of the instance's process group are taken, by the credentials that the kernel
+// attaches.
 class NotifySocket {
  public:
   // `received` runs on the loop; the socket may be destroyed inside it.
-  static Result<std::unique_ptr<NotifySocket>> create(Loop& loop, std::function<void(const NotifyMessage&)> received);
+  static Result<std::unique_ptr<NotifySocket>> create(Loop& loop,
+                                                      std::function<void(const NotifyMessage&)> received);
   // From now on messages of this process and its group are taken; before, none are.
   void accept_from(pid_t leader) { leader_ = leader; }
   // The value of NOTIFY_SOCKET: "@00042".

@@ -17,7 +17,8 @@
 namespace relayd::backend {
 namespace {
 
-constexpr PortRange kUsualEphemeral{32768, 60999};  // the kernel's default (ip(7)), where /proc cannot be read
+constexpr PortRange kUsualEphemeral{32768,
+                                    60999};  // the kernel's default (ip(7)), where /proc cannot be read
 constexpr int kEphemeralTries = 64;
 
 // What this process's instances have, bound yet or not. The main thread's alone.
@@ -26,8 +27,9 @@ std::set<std::uint16_t>& leased() {
   return ports;
 }
 
-// Binds every IPv4 address at once, so that an app may bind 127.0.0.1 or 0.0.0.0; without SO_REUSEADDR, since the app
-// may not set it either. Port 0 lets the kernel choose. Returns the port, or nothing where it is taken.
+// Binds every IPv4 address at once, so that an app may bind 127.0.0.1 or 0.0.0.0; without SO_REUSEADDR, since
+// the app may not set it either. Port 0 lets the kernel choose. Returns the port, or nothing where it is
+// taken.
 std::optional<std::uint16_t> try_bind(std::uint16_t port) {
   const Descriptor socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!socket) return std::nullopt;
@@ -43,7 +45,8 @@ std::optional<std::uint16_t> try_bind(std::uint16_t port) {
 
 std::uint32_t random_number() {
   std::uint32_t value = 0;
-  if (::getrandom(&value, sizeof value, GRND_NONBLOCK) != sizeof value) value = static_cast<std::uint32_t>(::getpid());
+  if (::getrandom(&value, sizeof value, GRND_NONBLOCK) != sizeof value)
+    value = static_cast<std::uint32_t>(::getpid());
   return value;
 }
 
@@ -64,10 +67,12 @@ Result<PortRange> parse_port_range(std::string_view text) {
   for (unsigned& number : numbers) {
     while (at != end && (*at == ' ' || *at == '\t')) ++at;
     const auto [after, failure] = std::from_chars(at, end, number);
-    if (failure != std::errc{} || number > 65535) return fail("'" + std::string(text) + "' is not a port range");
+    if (failure != std::errc{} || number > 65535)
+      return fail("'" + std::string(text) + "' is not a port range");
     at = after;
   }
-  if (numbers[0] == 0 || numbers[0] > numbers[1]) return fail("'" + std::string(text) + "' is not a port range");
+  if (numbers[0] == 0 || numbers[0] > numbers[1])
+    return fail("'" + std::string(text) + "' is not a port range");
   return PortRange{static_cast<std::uint16_t>(numbers[0]), static_cast<std::uint16_t>(numbers[1])};
 }
 
@@ -75,7 +80,8 @@ std::vector<PortRange> ranges_outside(const PortRange& ephemeral) {
   constexpr std::uint16_t kFirst = 1024;
   std::vector<PortRange> ranges;
   if (ephemeral.last < 65535) {
-    ranges.push_back({std::max<std::uint16_t>(static_cast<std::uint16_t>(ephemeral.last + 1), kFirst), 65535});
+    ranges.push_back(
+        {std::max<std::uint16_t>(static_cast<std::uint16_t>(ephemeral.last + 1), kFirst), 65535});
   }
   if (ephemeral.first > kFirst) ranges.push_back({kFirst, static_cast<std::uint16_t>(ephemeral.first - 1)});
   return ranges;

@@ -18,21 +18,21 @@ class Keeper;
 // One try of a health check. Destroying it cancels what is under way.
 class Probe {
  public:
-  // Runs on the loop, never inside start(), at most once; the probe may be destroyed inside it. The error says what
-  // was asked and what came: "GET /up: 503 Service Unavailable".
+  // Runs on the loop, never inside start(), at most once; the probe may be destroyed inside it. The error
+  // says what was asked and what came: "GET /up: 503 Service Unavailable".
   using Done = std::function<void(Result<void>)>;
 
   virtual ~Probe() = default;
   virtual void start(Done done) = 0;
 };
 
-// Well when something accepts the connection. Afterwards the probe stays in the background for up to a second to close
-// without an RST, if it is not destroyed.
+// Well when something accepts the connection. Afterwards the probe stays in the background for up to a second
+// to close without an RST, if it is not destroyed.
 std::unique_ptr<Probe> make_tcp_probe(Loop& loop, const SocketAddress& address, Duration timeout);
 
 // Well when a GET of `path` is answered with a status from 200 on and below `bad_from` (300: a 2xx).
-std::unique_ptr<Probe> make_http_probe(Loop& loop, const SocketAddress& address, std::string path, int bad_from,
-                                       Duration timeout);
+std::unique_ptr<Probe> make_http_probe(Loop& loop, const SocketAddress& address, std::string path,
+                                       int bad_from, Duration timeout);
 
 // Well when the program exits with 0. Its whole process group is killed at `timeout`.
 std::unique_ptr<Probe> make_command_probe(Loop& loop, Keeper& keeper, Program program, Duration timeout);

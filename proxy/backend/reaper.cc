@@ -13,7 +13,8 @@
 namespace relayd::backend {
 namespace {
 
-constexpr int kMaxPerSweep = 1000;  // so that a storm of dying orphans cannot keep the loop from everything else
+constexpr int kMaxPerSweep =
+    1000;  // so that a storm of dying orphans cannot keep the loop from everything else
 
 }  // namespace
 

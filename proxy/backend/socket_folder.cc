@@ -12,7 +12,8 @@
 namespace relayd::backend {
 namespace {
 
-constexpr std::size_t kMaxServicePart = 24;  // characters of the service's name in the path: sun_path holds 107 in all
+constexpr std::size_t kMaxServicePart =
+    24;  // characters of the service's name in the path: sun_path holds 107 in all
 
 std::string random_suffix() {
   std::uint32_t number = 0;
@@ -27,7 +28,8 @@ std::string random_suffix() {
 // Lets another user through to the folders inside, without letting him list them.
 Result<void> make_searchable(const std::string& directory) {
   struct stat info {};
-  if (::stat(directory.c_str(), &info) != 0) return fail_errno("cannot read the runtime directory " + directory);
+  if (::stat(directory.c_str(), &info) != 0)
+    return fail_errno("cannot read the runtime directory " + directory);
   const mode_t mode = (info.st_mode & 07777U) | 0111U;
   if (mode != (info.st_mode & 07777U) && ::chmod(directory.c_str(), mode) != 0) {
     return fail_errno("cannot make the runtime directory " + directory + " searchable for backend.user");
@@ -38,7 +40,8 @@ Result<void> make_searchable(const std::string& directory) {
 }  // namespace
 
 Result<SocketFolder> SocketFolder::create(const std::string& runtime_directory, const std::string& service,
-                                          std::uint32_t generation, std::uint16_t instance, uid_t uid, gid_t gid) {
+                                          std::uint32_t generation, std::uint16_t instance, uid_t uid,
+                                          gid_t gid) {
   std::string name = service.substr(0, kMaxServicePart);
   for (char& c : name) {
     if (c == '/') c = '_';
@@ -56,7 +59,8 @@ Result<SocketFolder> SocketFolder::create(const std::string& runtime_directory, 
     SocketFolder folder(path);
     if (uid != static_cast<uid_t>(-1) && uid != ::geteuid()) {
       if (auto done = make_searchable(runtime_directory); !done) return std::unexpected(done.error());
-      if (::lchown(path.c_str(), uid, gid) != 0) return fail_errno("cannot give " + path + " to backend.user");
+      if (::lchown(path.c_str(), uid, gid) != 0)
+        return fail_errno("cannot give " + path + " to backend.user");
     }
     return folder;
   }

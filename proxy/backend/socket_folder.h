@@ -10,12 +10,12 @@
 
 namespace relayd::backend {
 
-// A fresh folder for one instance's Unix socket: never used before, entered by the instance's user and root alone,
-// removed with all that is in it when this dies.
+// A fresh folder for one instance's Unix socket: never used before, entered by the instance's user and root
+// alone, removed with all that is in it when this dies.
 class SocketFolder {
  public:
-  // <runtime_directory>/<service>-<generation>-<instance>-<random>, mode 0700, owned by uid and gid (-1: relayd's own).
-  // Where the owner is another user, `runtime_directory` is made searchable (0711).
+  // <runtime_directory>/<service>-<generation>-<instance>-<random>, mode 0700, owned by uid and gid (-1:
+  // relayd's own). Where the owner is another user, `runtime_directory` is made searchable (0711).
   static Result<SocketFolder> create(const std::string& runtime_directory, const std::string& service,
                                      std::uint32_t generation, std::uint16_t instance, uid_t uid, gid_t gid);
   SocketFolder() = default;

@@ -10,7 +10,7 @@
 namespace relayd::backend {
 namespace {
 
-constexpr Duration kLinger{1000};            // for the other side to close after us
+constexpr Duration kLinger{1000};             // for the other side to close after us
 constexpr std::size_t kMaxStatusLine = 1024;  // bytes
 constexpr std::size_t kShown = 60;            // bytes of an answer that is not HTTP shown in the error
 
@@ -23,8 +23,8 @@ std::string printable(std::string_view text) {
   return out;
 }
 
-// Connects, asks (if there is anything to ask), tells the result, and closes politely: sends FIN, and reads on until the
-// other side has closed too, because a close with unread data would send an RST.
+// Connects, asks (if there is anything to ask), tells the result, and closes politely: sends FIN, and reads
+// on until the other side has closed too, because a close with unread data would send an RST.
 class SocketProbe : public Probe {
  public:
   SocketProbe(Loop& loop, const SocketAddress& address, Duration timeout)
@@ -32,7 +32,9 @@ class SocketProbe : public Probe {
 
   void start(Done done) override {
     done_ = std::move(done);
-    timer_.start(timeout_, [this] { finish(fail(what() + ": no answer within " + config::format_duration(timeout_), ETIMEDOUT)); });
+    timer_.start(timeout_, [this] {
+      finish(fail(what() + ": no answer within " + config::format_duration(timeout_), ETIMEDOUT));
+    });
     socket_.reset(::socket(address_.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     if (!socket_) return finish_soon(errno);
     if (::connect(socket_.get(), address_.get(), address_.length()) != 0 && errno != EINPROGRESS) {
@@ -57,7 +59,8 @@ class SocketProbe : public Probe {
 
  private:
   void finish_soon(int code) {
-    timer_.start(Duration::zero(), [this, code] { finish(std::unexpected(errno_error("connect " + name(), code))); });
+    timer_.start(Duration::zero(),
+                 [this, code] { finish(std::unexpected(errno_error("connect " + name(), code))); });
   }
 
   // Calls back last: `this` may be gone afterwards.
@@ -94,7 +97,8 @@ class SocketProbe : public Probe {
     if (text.empty()) return finish({});
     const ssize_t sent = ::send(socket_.get(), text.data(), text.size(), MSG_NOSIGNAL);
     if (sent < 0) return finish(std::unexpected(errno_error(what(), errno)));
-    if (static_cast<std::size_t>(sent) != text.size()) return finish(fail(what() + ": the request is not taken whole"));
+    if (static_cast<std::size_t>(sent) != text.size())
+      return finish(fail(what() + ": the request is not taken whole"));
     watch_->set_events(UV_READABLE);
   }
 
@@ -148,7 +152,8 @@ class HttpProbe final : public SocketProbe {
     if (!status) return fail(what() + ": " + status.error().message);
     if (status->code >= 200 && status->code < bad_from_) return Result<void>{};
     const bool redirect = status->code >= 300 && status->code < 400;
-    return fail(what() + ": " + status->text + (redirect ? " (a 2xx is needed; redirects are not followed)" : ""));
+    return fail(what() + ": " + status->text +
+                (redirect ? " (a 2xx is needed; redirects are not followed)" : ""));
   }
 
   const std::string path_;
@@ -160,8 +165,8 @@ class HttpProbe final : public SocketProbe {
 Result<HttpStatus> parse_status_line(std::string_view line) {
   const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
   // "HTTP/1.1 200 OK": the reason may be missing, and its space too.
-  const bool valid = line.size() >= 12 && line.starts_with("HTTP/1.") && is_digit(line[7]) && line[8] == ' ' &&
-                     is_digit(line[9]) && is_digit(line[10]) && is_digit(line[11]) &&
+  const bool valid = line.size() >= 12 && line.starts_with("HTTP/1.") && is_digit(line[7]) &&
+                     line[8] == ' ' && is_digit(line[9]) && is_digit(line[10]) && is_digit(line[11]) &&
                      (line.size() == 12 || line[12] == ' ');
   if (!valid) return fail("the answer is not HTTP/1: '" + printable(line) + "'");
   HttpStatus status;
@@ -174,8 +179,8 @@ std::unique_ptr<Probe> make_tcp_probe(Loop& loop, const SocketAddress& address, 
   return std::make_unique<SocketProbe>(loop, address, timeout);
 }
 
-std::unique_ptr<Probe> make_http_probe(Loop& loop, const SocketAddress& address, std::string path, int bad_from,
-                                       Duration timeout) {
+std::unique_ptr<Probe> make_http_probe(Loop& loop, const SocketAddress& address, std::string path,
+                                       int bad_from, Duration timeout) {
   return std::make_unique<HttpProbe>(loop, address, std::move(path), bad_from, timeout);
 }
 

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/close_range.h>
-#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -13,19 +12,32 @@
 #include <string_view>
 
 #include "proxy/backend/keeper.h"
+#include "proxy/backend/pidfd.h"
+#include "proxy/base/pidfd.h"
 
 namespace relayd::backend {
 namespace {
 
-enum class Stage : int { kGroup, kKeeper, kNofile, kStreams, kDirectory, kGroups, kGid, kUid, kParent, kExec };
+enum class Stage : int {
+  kGroup,
+  kKeeper,
+  kNofile,
+  kStreams,
+  kDirectory,
+  kGroups,
+  kGid,
+  kUid,
+  kParent,
+  kExec
+};
 
 struct Failure {
   Stage stage;
   int code;
 };
 
-// Everything the child needs, laid out before the fork: between fork and exec it may only make async-signal-safe calls,
-// because another thread may have held any lock at the moment of the fork.
+// Everything the child needs, laid out before the fork: between fork and exec it may only make
+// async-signal-safe calls, because another thread may have held any lock at the moment of the fork.
 struct ChildPlan {
   char* const* argv;
   char* const* envp;
@@ -50,7 +62,8 @@ struct ChildPlan {
 void reset_signals() {
   struct sigaction action {};
   action.sa_handler = SIG_DFL;
-  for (int number = 1; number < NSIG; ++number) ::sigaction(number, &action, nullptr);  // fails for KILL, STOP; fine
+  for (int number = 1; number < NSIG; ++number)
+    ::sigaction(number, &action, nullptr);  // fails for KILL, STOP; fine
 }
 
 void become(const ChildPlan& plan) {
@@ -69,7 +82,8 @@ void close_rest_on_exec() {
   for (int fd = 3; fd < 65536; ++fd) ::fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
-// As execvpe(3): goes on where a folder of PATH does not have the file, and remembers a file that may not be run.
+// As execvpe(3): goes on where a folder of PATH does not have the file, and remembers a file that may not be
+// run.
 void execute(const ChildPlan& plan) {
   bool denied = false;
   errno = ENOENT;
@@ -87,14 +101,18 @@ void execute(const ChildPlan& plan) {
 [[noreturn]] void run_child(const ChildPlan& plan) {
   if (::setpgid(0, 0) != 0) give_up(plan, Stage::kGroup);
   if (!Keeper::register_group(plan.keeper_channel, ::getpid())) give_up(plan, Stage::kKeeper);
-  reset_signals();  // before unblocking: a handler of relayd's must not run here, where it would write to relayd's pipes
+  reset_signals();  // before unblocking: a handler of relayd's must not run here, where it would write to
+                    // relayd's pipes
   if (plan.nofile != nullptr && ::setrlimit(RLIMIT_NOFILE, plan.nofile) != 0) give_up(plan, Stage::kNofile);
   if (::dup2(plan.dev_null, STDIN_FILENO) < 0) give_up(plan, Stage::kStreams);
-  if (plan.streams.output >= 0 && ::dup2(plan.streams.output, STDOUT_FILENO) < 0) give_up(plan, Stage::kStreams);
-  if (plan.streams.error >= 0 && ::dup2(plan.streams.error, STDERR_FILENO) < 0) give_up(plan, Stage::kStreams);
+  if (plan.streams.output >= 0 && ::dup2(plan.streams.output, STDOUT_FILENO) < 0)
+    give_up(plan, Stage::kStreams);
+  if (plan.streams.error >= 0 && ::dup2(plan.streams.error, STDERR_FILENO) < 0)
+    give_up(plan, Stage::kStreams);
   if (plan.directory != nullptr && ::chdir(plan.directory) != 0) give_up(plan, Stage::kDirectory);
   if (plan.identity != nullptr) become(plan);
-  // After the change of user, which would clear it. A parent that died before this call is noticed by getppid().
+  // After the change of user, which would clear it. A parent that died before this call is noticed by
+  // getppid().
   if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || ::getppid() != plan.parent) give_up(plan, Stage::kParent);
   close_rest_on_exec();
   sigset_t none;
@@ -132,18 +150,36 @@ Error describe(const Failure& failure, const Program& program) {
   std::string what;
   std::string cure;
   switch (failure.stage) {
-    case Stage::kGroup: what = "make a process group"; break;
-    case Stage::kKeeper: what = "register with relayd-keeper"; break;
-    case Stage::kNofile:
-      what = "set the limit of open files to " + std::to_string(program.nofile ? program.nofile->rlim_max : 0);
-      if (failure.code == EPERM) cure = "; it is above relayd's own hard limit: lower backend.limits.nofile, or raise that";
+    case Stage::kGroup:
+      what = "make a process group";
       break;
-    case Stage::kStreams: what = "set up the standard streams"; break;
-    case Stage::kDirectory: what = "chdir " + program.directory; break;
-    case Stage::kGroups: what = "take the groups of user" + user; break;
-    case Stage::kGid: what = "take the group of user" + user; break;
-    case Stage::kUid: what = "become user" + user; break;
-    case Stage::kParent: what = "tie its life to relayd's"; break;
+    case Stage::kKeeper:
+      what = "register with relayd-keeper";
+      break;
+    case Stage::kNofile:
+      what =
+          "set the limit of open files to " + std::to_string(program.nofile ? program.nofile->rlim_max : 0);
+      if (failure.code == EPERM)
+        cure = "; it is above relayd's own hard limit: lower backend.limits.nofile, or raise that";
+      break;
+    case Stage::kStreams:
+      what = "set up the standard streams";
+      break;
+    case Stage::kDirectory:
+      what = "chdir " + program.directory;
+      break;
+    case Stage::kGroups:
+      what = "take the groups of user" + user;
+      break;
+    case Stage::kGid:
+      what = "take the group of user" + user;
+      break;
+    case Stage::kUid:
+      what = "become user" + user;
+      break;
+    case Stage::kParent:
+      what = "tie its life to relayd's";
+      break;
     case Stage::kExec:
       what = "exec " + program.command[0];
       if (failure.code == ENOEXEC) cure = "; a script needs a first line such as #!/bin/sh";
@@ -217,7 +253,7 @@ Result<Spawned> spawn(const Program& program, const Streams& streams, int keeper
   const pid_t pid = fork_child(plan);
   if (pid < 0) return fail_errno("fork");
   ::setpgid(pid, pid);  // the child does the same: whoever comes first. EACCES once it has executed
-  Spawned spawned{pid, Descriptor(::pidfd_open(pid, 0))};
+  Spawned spawned{pid, open_pidfd(pid)};
   if (!spawned.pidfd) {
     const Error error = errno_error("watch the new process", errno);
     end_unborn(pid);

@@ -16,14 +16,15 @@ namespace relayd::backend {
 
 // A process to start, with everything looked up.
 struct Program {
-  std::vector<std::string> command;          // not empty; command[0] is searched in env's PATH unless it has a slash
-  std::map<std::string, std::string> env;    // the whole environment
-  std::string directory;                     // empty: relayd's own
-  std::optional<Identity> identity;          // none: relayd's own
-  std::optional<rlimit> nofile;              // none: relayd's present limits
+  std::vector<std::string> command;  // not empty; command[0] is searched in env's PATH unless it has a slash
+  std::map<std::string, std::string> env;  // the whole environment
+  std::string directory;                   // empty: relayd's own
+  std::optional<Identity> identity;        // none: relayd's own
+  std::optional<rlimit> nofile;            // none: relayd's present limits
 };
 
-// Descriptors for the new process, which the caller keeps; -1: relayd's own. Standard input is always /dev/null.
+// Descriptors for the new process, which the caller keeps; -1: relayd's own. Standard input is always
+// /dev/null.
 struct Streams {
   int output = -1;
   int error = -1;
@@ -34,10 +35,10 @@ struct Spawned {
   Descriptor pidfd;
 };
 
-// Forks and executes, as leader of a process group of its own that is registered with the keeper before the exec, and
-// that dies with relayd. Call from the main thread: the process is killed when the *thread* that started it ends
-// (PR_SET_PDEATHSIG). Waits until the exec has happened. Nothing is left of a process that fails before it: the error
-// names the stage and errno, "exec gunicorn: No such file or directory (ENOENT)".
+// Forks and executes, as leader of a process group of its own that is registered with the keeper before the
+// exec, and that dies with relayd. Call from the main thread: the process is killed when the *thread* that
+// started it ends (PR_SET_PDEATHSIG). Waits until the exec has happened. Nothing is left of a process that
+// fails before it: the error names the stage and errno, "exec gunicorn: No such file or directory (ENOENT)".
 Result<Spawned> spawn(const Program& program, const Streams& streams, int keeper_channel);
 
 }  // namespace relayd::backend

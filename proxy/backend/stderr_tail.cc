@@ -11,8 +11,9 @@
 namespace relayd::backend {
 namespace {
 
-constexpr std::size_t kTail = 2048;            // bytes given by text()
-constexpr std::size_t kChunk = PIPE_BUF;       // a pipe that poll(2) calls writable takes this much without blocking
+constexpr std::size_t kTail = 2048;  // bytes given by text()
+constexpr std::size_t kChunk =
+    PIPE_BUF;  // a pipe that poll(2) calls writable takes this much without blocking
 constexpr std::size_t kMaxDrain = 256U << 10;  // bytes read at the process's end
 constexpr int kChunksPerWakeUp = 16;
 constexpr Duration kRetry{50};  // until the next look whether standard error takes anything again

@@ -12,17 +12,20 @@ namespace relayd::backend {
 // Reads what a process writes to standard error: passes it on as it is, and keeps the end of it for messages.
 class StderrTail {
  public:
-  // Owns `pipe`, the reading end. `copy_to` (-1: nowhere) stays the caller's; it is never waited for: while it takes
-  // nothing, the pipe is not read, so that the process waits and not relayd.
+  // Owns `pipe`, the reading end. `copy_to` (-1: nowhere) stays the caller's; it is never waited for: while
+  // it takes nothing, the pipe is not read, so that the process waits and not relayd.
   static Result<std::unique_ptr<StderrTail>> create(Loop& loop, Descriptor pipe, int copy_to);
 
-  // Reads what is in the pipe now (at most 256 KiB: a survivor may go on writing). For the end of the process.
+  // Reads what is in the pipe now (at most 256 KiB: a survivor may go on writing). For the end of the
+  // process.
   void drain();
-  // The last lines, at most 2 KiB; whole ones, unless a single one is longer. Control characters are replaced.
+  // The last lines, at most 2 KiB; whole ones, unless a single one is longer. Control characters are
+  // replaced.
   std::string text() const;
 
  private:
-  StderrTail(Loop& loop, Descriptor pipe, int copy_to) : pipe_(std::move(pipe)), copy_to_(copy_to), again_(loop) {}
+  StderrTail(Loop& loop, Descriptor pipe, int copy_to)
+      : pipe_(std::move(pipe)), copy_to_(copy_to), again_(loop) {}
   bool read_some();
   void keep(std::string_view data);
   bool flush();

@@ -9,7 +9,8 @@ Result<std::string> expand(std::string_view text, const TemplateValues& values) 
     if (const auto found = values.find(name); found != values.end()) return found->second;
     std::string names;
     for (const auto& [known, value] : values) names += " {" + known + "}";
-    return fail("{" + std::string(name) + "} has no value with this backend.address (these have one:" + names + ")");
+    return fail("{" + std::string(name) +
+                "} has no value with this backend.address (these have one:" + names + ")");
   });
 }
 

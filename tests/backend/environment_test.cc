@@ -117,9 +117,16 @@ TEST(EnvFile, MissingFileIsNamed) {
 }
 
 TEST(InheritedEnvironment, LeavesOutWhatIsRelaydsOwn) {
-  const char* block[] = {"PATH=/bin",        "LISTEN_FDS=2",    "LISTEN_PID=1",   "NOTIFY_SOCKET=/run/x",
-                         "WATCHDOG_USEC=10", "RELAY_SERVICE=o", "RELAYD_SOCKET=s", "EMPTY=",
-                         "X=a=b",            nullptr};
+  const char* block[] = {"PATH=/bin",
+                         "LISTEN_FDS=2",
+                         "LISTEN_PID=1",
+                         "NOTIFY_SOCKET=/run/x",
+                         "WATCHDOG_USEC=10",
+                         "RELAY_SERVICE=o",
+                         "RELAYD_SOCKET=s",
+                         "EMPTY=",
+                         "X=a=b",
+                         nullptr};
   EXPECT_EQ(inherited_environment(block),
             (Environment{{"PATH", "/bin"}, {"RELAYD_SOCKET", "s"}, {"EMPTY", ""}, {"X", "a=b"}}));
 }

@@ -4,7 +4,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
-#include <sys/pidfd.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -20,7 +19,9 @@
 
 #include "proxy/backend/instance.h"
 #include "proxy/backend/keeper.h"
+#include "proxy/backend/pidfd.h"
 #include "proxy/base/loop.h"
+#include "proxy/base/pidfd.h"
 
 namespace relayd::backend {
 
@@ -76,7 +77,8 @@ inline bool run_until(Loop& loop, const std::function<bool()>& condition) {
   Timer deadline(loop);
   Timer look(loop);  // conditions outside the loop, such as a file that appears
   deadline.start(Duration(20000), [&] { late = true; });
-  look.start(Duration(5), [] {}, Duration(5));
+  look.start(
+      Duration(5), [] {}, Duration(5));
   while (!condition() && !late) loop.run_once();
   return !late;
 }
@@ -96,7 +98,8 @@ class BackendTest : public testing::Test {
     keeper_ = std::make_unique<Keeper>(std::move(*started));
     rlimit files{};
     ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &files), 0);
-    context_ = std::make_unique<Context>(Context{loop_, *keeper_, folder_.path(), files.rlim_cur, files.rlim_max});
+    context_ =
+        std::make_unique<Context>(Context{loop_, *keeper_, folder_.path(), files.rlim_cur, files.rlim_max});
   }
   void TearDown() override {
     instance_.reset();
@@ -104,7 +107,8 @@ class BackendTest : public testing::Test {
   }
 
   // A service "web" of this command, in the test's folder, ready at once.
-  config::Service service(std::vector<std::string> command, config::Check check = config::Check::kNone) const {
+  config::Service service(std::vector<std::string> command,
+                          config::Check check = config::Check::kNone) const {
     config::Service result;
     result.name = "web";
     result.backend.command = std::move(command);

@@ -71,7 +71,8 @@ TEST(HealthRecord, ThreeFailuresInARowAndOneSuccess) {
 }
 
 TEST(HealthRecord, PaceBeforeReady) {
-  for (const auto& [interval, longest] : std::vector<std::pair<int, int>>{{0, 250}, {1000, 250}, {100, 100}, {10, 50}}) {
+  for (const auto& [interval, longest] :
+       std::vector<std::pair<int, int>>{{0, 250}, {1000, 250}, {100, 100}, {10, 50}}) {
     HealthRecord record(tcp_plan(Duration(interval)));
     EXPECT_EQ(record.next(), Duration(50));
     Duration last = *record.next();
@@ -115,8 +116,8 @@ TEST(StatusLine, Table) {
   EXPECT_EQ(parse_status_line("HTTP/1.0 503 Service Unavailable")->text, "503 Service Unavailable");
   EXPECT_EQ(parse_status_line("HTTP/1.1 204")->text, "204");
   EXPECT_EQ(parse_status_line("HTTP/1.1 200 \x1b[31m")->text, "200 ?[31m");
-  for (const char* line : {"", "HTTP/1.1", "HTTP/1.1 20", "HTTP/1.1 2000", "HTTP/1.1  200", "HTTP/2 200 OK", "HTTP/x.1 200",
-                           "220 smtp ready", "HTTP/1.1 2x0 OK"}) {
+  for (const char* line : {"", "HTTP/1.1", "HTTP/1.1 20", "HTTP/1.1 2000", "HTTP/1.1  200", "HTTP/2 200 OK",
+                           "HTTP/x.1 200", "220 smtp ready", "HTTP/1.1 2x0 OK"}) {
     EXPECT_FALSE(parse_status_line(line)) << line;
   }
 }
@@ -160,7 +161,8 @@ TEST_F(ProbeTest, TcpClosesWithoutAnRst) {
   const std::string greeting(20000, 'g');
   ASSERT_EQ(::send(server.get(), greeting.data(), greeting.size(), 0), static_cast<ssize_t>(greeting.size()));
   char byte = 0;
-  ASSERT_TRUE(run_until(loop_, [&] { return ::recv(server.get(), &byte, 1, MSG_DONTWAIT) == 0; }));  // its FIN
+  ASSERT_TRUE(
+      run_until(loop_, [&] { return ::recv(server.get(), &byte, 1, MSG_DONTWAIT) == 0; }));  // its FIN
   ASSERT_EQ(::shutdown(server.get(), SHUT_WR), 0);
   for (int i = 0; i < 5; ++i) run_until(loop_, [n = 0]() mutable { return ++n > 3; });
   int error = 0;
@@ -174,13 +176,15 @@ TEST_F(ProbeTest, RefusedConnection) {
   listener_.reset();
   run(make_tcp_probe(loop_, address_, Duration(5000)));
   ASSERT_TRUE(run_until_result());
-  EXPECT_EQ(result_->error().message, "connect " + address_.to_string() + ": Connection refused (ECONNREFUSED)");
+  EXPECT_EQ(result_->error().message,
+            "connect " + address_.to_string() + ": Connection refused (ECONNREFUSED)");
 }
 
 TEST_F(ProbeTest, MissingUnixSocket) {
   run(make_tcp_probe(loop_, *SocketAddress::unix_path("/nonexistent/app.sock"), Duration(5000)));
   ASSERT_TRUE(run_until_result());
-  EXPECT_EQ(result_->error().message, "connect unix:/nonexistent/app.sock: No such file or directory (ENOENT)");
+  EXPECT_EQ(result_->error().message,
+            "connect unix:/nonexistent/app.sock: No such file or directory (ENOENT)");
 }
 
 TEST_F(ProbeTest, StatusLineInPieces) {

@@ -8,7 +8,8 @@ namespace {
 
 using testing::HasSubstr;
 
-// Answers every connection with the status line found in the file "status", after reading the request into "request".
+// Answers every connection with the status line found in the file "status", after reading the request into
+// "request".
 const char* const kHttpApp = R"(
 import os, socket
 if 'RELAY_SOCKET' in os.environ:
@@ -63,7 +64,8 @@ TEST_F(InstanceChecksTest, NotifyFromTheAppAndNotFromAForeigner) {
   const Descriptor foreign(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   ASSERT_EQ(::sendto(foreign.get(), "READY=1", 7, 0, to->get(), to->length()), 7);
   write_text(file("go1"), "");
-  ASSERT_TRUE(run_until([this] { return instance_->status_text() == "warming up"; }));  // came after the foreign one
+  ASSERT_TRUE(
+      run_until([this] { return instance_->status_text() == "warming up"; }));  // came after the foreign one
   EXPECT_EQ(seen_.ready, 0);
   write_text(file("go2"), "");
   ASSERT_TRUE(run_until_ready());
@@ -74,7 +76,8 @@ TEST_F(InstanceChecksTest, AutoTakesReadyBeforeAnythingListens) {
   start(python(kNotifyApp, config::Check::kAuto));
   write_text(file("go1"), "");
   ASSERT_TRUE(run_until([this] { return instance_->status_text() == "warming up"; }));
-  ASSERT_TRUE(run_until_error("connect " + instance_->address().to_string() + ": Connection refused (ECONNREFUSED)"));
+  ASSERT_TRUE(
+      run_until_error("connect " + instance_->address().to_string() + ": Connection refused (ECONNREFUSED)"));
   EXPECT_EQ(seen_.ready, 0);
   write_text(file("go2"), "");
   EXPECT_TRUE(run_until_ready());
@@ -101,8 +104,9 @@ TEST_F(InstanceChecksTest, HttpReadyUnhealthyHealthy) {
   start(definition);
   ASSERT_TRUE(run_until_error("GET /up?deep=1: 503 Service Unavailable"));
   EXPECT_EQ(seen_.ready, 0);
-  EXPECT_EQ(read_text(file("request")), "GET /up?deep=1 HTTP/1.1\r\nHost: " + instance_->address().to_string() +
-                                            "\r\nUser-Agent: relayd\r\nAccept: */*\r\nConnection: close\r\n\r\n");
+  EXPECT_EQ(read_text(file("request")),
+            "GET /up?deep=1 HTTP/1.1\r\nHost: " + instance_->address().to_string() +
+                "\r\nUser-Agent: relayd\r\nAccept: */*\r\nConnection: close\r\n\r\n");
   write_text(file("status"), "204 No Content");
   ASSERT_TRUE(run_until_ready());
   EXPECT_EQ(instance_->last_check_error(), "");
@@ -156,8 +160,9 @@ while True:
 
 TEST_F(InstanceChecksTest, CommandWithTemplates) {
   auto definition = shell("sleep 1000", config::Check::kCommand);
-  definition.health.command = {"sh", "-c",
-                               "echo $RELAY_SERVICE > checked; [ -e ok ] || { echo not yet at $0; exit 5; }", "{address}"};
+  definition.health.command = {
+      "sh", "-c", "echo $RELAY_SERVICE > checked; [ -e ok ] || {{ echo not yet at $0; exit 5; }}",
+      "{address}"};
   start(definition);
   ASSERT_TRUE(
       run_until_error("check command sh: exit status 5: not yet at " + instance_->address().to_string()));
@@ -194,8 +199,8 @@ s.sendto(b'READY=1', '\0' + os.environ['NOTIFY_SOCKET'][1:])
 os._exit(1)
 )",
                config::Check::kNotify));
-  pollfd entry{Descriptor(::pidfd_open(instance_->pid(), 0)).release(), POLLIN, 0};
-  const Descriptor owner(entry.fd);
+  const Descriptor watch = open_pidfd(instance_->pid());
+  pollfd entry{watch.get(), POLLIN, 0};
   ASSERT_EQ(::poll(&entry, 1, 20000), 1);  // ended, and the loop has not run yet
   ASSERT_TRUE(run_until_exit());
   EXPECT_EQ(seen_.ready, 0);
@@ -203,8 +208,9 @@ os._exit(1)
 
 TEST_F(InstanceChecksTest, StopEndsTheChecks) {
   write_text(file("status"), "500 Stopping");
-  auto definition = python(std::string("import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n") + kHttpApp,
-                           config::Check::kHttp);
+  auto definition =
+      python(std::string("import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n") + kHttpApp,
+             config::Check::kHttp);
   definition.health.path = "/up";
   start(definition);
   ASSERT_TRUE(run_until_error("GET /up: 500 Stopping"));

@@ -13,8 +13,9 @@ TEST_F(InstanceTest, ExecFailureNamesEverything) {
   make(service({"no-such-program"}), recording());
   const auto started = instance_->start();
   ASSERT_FALSE(started);
-  EXPECT_EQ(started.error().message,
-            "cannot start web generation 3 instance 0: exec no-such-program: No such file or directory (ENOENT)");
+  EXPECT_EQ(
+      started.error().message,
+      "cannot start web generation 3 instance 0: exec no-such-program: No such file or directory (ENOENT)");
   EXPECT_EQ(started.error().code, ENOENT);
   EXPECT_FALSE(instance_->alive());
 }
@@ -58,10 +59,10 @@ TEST_F(InstanceTest, EnvironmentCommandAndDirectory) {
   ASSERT_TRUE(run_until_exit());
   const std::string text = "\n" + read_text(file("env"));
   const std::string port = std::to_string(instance_->address().port());
-  for (const std::string& line : {std::string("RELAY_SERVICE=web"), std::string("RELAY_GENERATION=3"),
-                                 std::string("RELAY_INSTANCE=0"), std::string("HOST=127.0.0.1"), "PORT=" + port,
-                                 "BIND=127.0.0.1:" + port, std::string("INHERITED=yes"),
-                                 "127.0.0.1:" + port + "/3/0"}) {
+  for (const std::string& line :
+       {std::string("RELAY_SERVICE=web"), std::string("RELAY_GENERATION=3"), std::string("RELAY_INSTANCE=0"),
+        std::string("HOST=127.0.0.1"), "PORT=" + port, "BIND=127.0.0.1:" + port, std::string("INHERITED=yes"),
+        "127.0.0.1:" + port + "/3/0"}) {
     EXPECT_THAT(text, HasSubstr("\n" + line + "\n"));
   }
   EXPECT_THAT(text, HasSubstr("\nNOTIFY_SOCKET=@"));
@@ -69,7 +70,8 @@ TEST_F(InstanceTest, EnvironmentCommandAndDirectory) {
 }
 
 TEST_F(InstanceTest, SocketAddressIsFreshAndRemovedAfterTheExit) {
-  auto definition = shell("touch \"$RELAY_SOCKET\"; echo \"$1\" > address; exec sleep 1000", config::Check::kNone);
+  auto definition =
+      shell("touch \"$RELAY_SOCKET\"; echo \"$1\" > address; exec sleep 1000", config::Check::kNone);
   definition.backend.command.insert(definition.backend.command.end(), {"app", "{socket} {address}"});
   definition.backend.address = config::AddressKind::kSocket;
   start(definition);
@@ -86,8 +88,8 @@ TEST_F(InstanceTest, SocketAddressIsFreshAndRemovedAfterTheExit) {
 
 TEST_F(InstanceTest, RunsAsAnotherUserWhoCanMakeHisSocket) {
   if (::geteuid() != 0) GTEST_SKIP() << "needs root";
-  auto definition = shell(
-      "touch \"$RELAY_SOCKET\" && echo made >&2; id -u >&2; echo $HOME >&2; exit 0", config::Check::kNotify);
+  auto definition = shell("touch \"$RELAY_SOCKET\" && echo made >&2; id -u >&2; echo $HOME >&2; exit 0",
+                          config::Check::kNotify);
   definition.backend.address = config::AddressKind::kSocket;
   definition.backend.user = "nobody";
   start(definition);

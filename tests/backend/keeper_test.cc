@@ -2,6 +2,7 @@
 
 #include <sys/wait.h>
 
+#include "proxy/backend/keeper_watch.h"
 #include "proxy/backend/own_children.h"
 #include "proxy/backend/spawn.h"
 #include "tests/backend/fixture.h"
@@ -30,7 +31,8 @@ class KeeperTest : public testing::Test {
   }
 };
 
-// kill -9 of relayd: no destructor and no signal handler runs, and PR_SET_PDEATHSIG ends only the shell itself.
+// kill -9 of relayd: no destructor and no signal handler runs, and PR_SET_PDEATHSIG ends only the shell
+// itself.
 TEST_F(KeeperTest, WholeGroupDiesWithItsOwnerEvenByKill9) {
   const pid_t owner = ::fork();
   if (owner == 0) {
@@ -40,7 +42,7 @@ TEST_F(KeeperTest, WholeGroupDiesWithItsOwnerEvenByKill9) {
     for (;;) ::pause();
   }
   ASSERT_TRUE(wait_for_family());
-  const Descriptor watch(::pidfd_open(grandchild(), 0));
+  const Descriptor watch = open_pidfd(grandchild());
   ASSERT_TRUE(watch);
   ASSERT_EQ(::kill(owner, SIGKILL), 0);
   pollfd entry{watch.get(), POLLIN, 0};
@@ -55,7 +57,8 @@ TEST_F(KeeperTest, EndsAndKillsWhatIsRegisteredWhenDestroyed) {
     auto keeper = Keeper::start();
     ASSERT_TRUE(keeper);
     keeper_pid = keeper->pid();
-    EXPECT_EQ(read_text("/proc/" + std::to_string(keeper_pid) + "/comm").substr(0, 6), "relayd");
+    EXPECT_TRUE(wait_for(
+        [&] { return read_text("/proc/" + std::to_string(keeper_pid) + "/comm") == "relayd-keeper\n"; }));
     const auto spawned = spawn(family(), Streams{}, keeper->channel());
     ASSERT_TRUE(spawned);
     shell = spawned->pid;
@@ -92,8 +95,10 @@ TEST_F(KeeperTest, SurvivesTheSignalsThatAreMeantForRelayd) {
   ASSERT_TRUE(wait_for([&] { return ::getsid(keeper->pid()) == keeper->pid(); }));
   // Its name comes after its session, and the signals after that.
   ASSERT_TRUE(wait_for([&] {
-    return read_text("/proc/" + std::to_string(keeper->pid()) + "/status").find("SigIgn:\tff") != std::string::npos ||
-           read_text("/proc/" + std::to_string(keeper->pid()) + "/status").find("SigIgn:\t7f") != std::string::npos;
+    return read_text("/proc/" + std::to_string(keeper->pid()) + "/status").find("SigIgn:\tff") !=
+               std::string::npos ||
+           read_text("/proc/" + std::to_string(keeper->pid()) + "/status").find("SigIgn:\t7f") !=
+               std::string::npos;
   }));
   for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE, SIGWINCH, SIGTTIN}) {
     ASSERT_EQ(::kill(keeper->pid(), number), 0);
@@ -135,6 +140,25 @@ TEST_F(KeeperTest, DeadKeeperIsNoticedAndReplacedWithAllItsGroups) {
   int status = 0;
   ASSERT_EQ(::waitpid(spawned->pid, &status, 0), spawned->pid);
   EXPECT_TRUE(WIFSIGNALED(status));
+}
+
+class KeeperWatchTest : public BackendTest {};
+
+TEST_F(KeeperWatchTest, ReplacesADeadKeeperWithTheGroupsOfLiveInstances) {
+  start(shell("sleep 1000 & echo $! > pid.new; mv pid.new pid; wait"));
+  ASSERT_TRUE(run_until([this] { return exists(file("pid")); }));
+  {
+    KeeperWatch watch(loop_, *keeper_);
+    for (int round = 0; round < 2; ++round) {
+      const pid_t before = keeper_->pid();
+      ::kill(before, SIGKILL);
+      ASSERT_TRUE(run_until([&] { return keeper_->pid() != before; }));
+    }
+  }
+  EXPECT_TRUE(instance_->alive());
+  *keeper_ = *Keeper::start();  // the one before ends, and kills what it was told of
+  ASSERT_TRUE(run_until_exit());
+  EXPECT_EQ(seen_.exits[0].describe(), "killed by SIGKILL");
 }
 
 }  // namespace

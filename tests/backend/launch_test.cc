@@ -18,16 +18,25 @@ Definition definition() {
 }
 
 Placement on_port() { return {3, 1, SocketAddress::loopback(61004), "@00042"}; }
-Placement on_socket() { return {3, 1, *SocketAddress::unix_path("/run/relayd/web-3-1-x/app.sock"), "@00042"}; }
+Placement on_socket() {
+  return {3, 1, *SocketAddress::unix_path("/run/relayd/web-3-1-x/app.sock"), "@00042"};
+}
 
 TEST(Launch, EnvironmentOfAPortAddress) {
   Definition given = definition();
   given.env = {{"BIND", "{address}"}, {"G", "{generation}.{instance}"}, {"PATH", "/own"}, {"PORT", "3000"}};
-  const auto program = program_frame(given, on_port(), std::nullopt, kOriginal, {{"PATH", "/bin"}, {"HOME", "/h"}});
+  const auto program =
+      program_frame(given, on_port(), std::nullopt, kOriginal, {{"PATH", "/bin"}, {"HOME", "/h"}});
   ASSERT_TRUE(program) << program.error().message;
-  const Environment expected = {{"BIND", "127.0.0.1:61004"}, {"G", "3.1"},          {"HOME", "/h"},
-                                {"HOST", "127.0.0.1"},       {"NOTIFY_SOCKET", "@00042"}, {"PATH", "/own"},
-                                {"PORT", "61004"},           {"RELAY_GENERATION", "3"},   {"RELAY_INSTANCE", "1"},
+  const Environment expected = {{"BIND", "127.0.0.1:61004"},
+                                {"G", "3.1"},
+                                {"HOME", "/h"},
+                                {"HOST", "127.0.0.1"},
+                                {"NOTIFY_SOCKET", "@00042"},
+                                {"PATH", "/own"},
+                                {"PORT", "61004"},
+                                {"RELAY_GENERATION", "3"},
+                                {"RELAY_INSTANCE", "1"},
                                 {"RELAY_SERVICE", "web"}};
   EXPECT_EQ(program->env, expected);
 }
@@ -61,7 +70,8 @@ TEST(Launch, OpenFiles) {
 }
 
 TEST(Launch, CommandTemplates) {
-  const auto port = expand_command({"app", "--bind", "{address}", "{host}", "{port}"}, "backend.command", on_port());
+  const auto port =
+      expand_command({"app", "--bind", "{address}", "{host}", "{port}"}, "backend.command", on_port());
   EXPECT_EQ(*port, (std::vector<std::string>{"app", "--bind", "127.0.0.1:61004", "127.0.0.1", "61004"}));
   const auto socket = expand_command({"app", "{address}", "{socket}"}, "backend.command", on_socket());
   EXPECT_EQ(*socket, (std::vector<std::string>{"app", "unix:/run/relayd/web-3-1-x/app.sock",
@@ -74,7 +84,8 @@ TEST(Launch, ErrorsNameTheKey) {
   EXPECT_THAT(expand_command({}, "health.command", on_socket()).error().message, HasSubstr("health.command"));
   Definition given = definition();
   given.env = {{"SOCK", "{socket}"}};
-  EXPECT_THAT(program_frame(given, on_port(), std::nullopt, kOriginal, {}).error().message, HasSubstr("env SOCK"));
+  EXPECT_THAT(program_frame(given, on_port(), std::nullopt, kOriginal, {}).error().message,
+              HasSubstr("env SOCK"));
 }
 
 }  // namespace

@@ -44,7 +44,8 @@ TEST(ParseNotify, Table) {
       {"STOPPING=1\nMAINPID=77\nWATCHDOG=1", {.ready = false, .stopping = true, .status = {}}},
       {"STATUS=warming \x1b[1m up\nREADY=1", {.ready = true, .stopping = false, .status = "warming  [1m up"}},
       {"STATUS=", {.ready = false, .stopping = false, .status = ""}},
-      {"STATUS=" + std::string(1000, 'x'), {.ready = false, .stopping = false, .status = std::string(256, 'x')}},
+      {"STATUS=" + std::string(1000, 'x'),
+       {.ready = false, .stopping = false, .status = std::string(256, 'x')}},
   };
   for (const auto& [text, expected] : table) EXPECT_EQ(parse_notify(text), expected) << text;
 }
@@ -84,7 +85,8 @@ TEST_F(NotifySocketTest, TakesTheProcessItselfAndItsGroupAndNobodyElse) {
     ::_exit(0);
   }
   siginfo_t info{};
-  ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(foreign), &info, WEXITED | WNOWAIT), 0);  // a zombie keeps its group
+  ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(foreign), &info, WEXITED | WNOWAIT),
+            0);  // a zombie keeps its group
   send_to(socket_->address(), "STATUS=last");
   EXPECT_EQ(statuses_until("last"), (std::vector<std::string>{"of the group", "last"}));
   messages_.clear();

@@ -13,7 +13,8 @@ namespace {
 
 TEST(Ports, ParseTheKernelsRange) {
   EXPECT_EQ(parse_port_range("32768\t60999\n").value(), (PortRange{32768, 60999}));
-  for (const char* text : {"", "x", "1", "5 4", "0 10", "1 65536"}) EXPECT_FALSE(parse_port_range(text)) << text;
+  for (const char* text : {"", "x", "1", "5 4", "0 10", "1 65536"})
+    EXPECT_FALSE(parse_port_range(text)) << text;
 }
 
 TEST(Ports, OutsideTheEphemeralRange) {
@@ -61,9 +62,11 @@ TEST(SocketFolders, FreshPrivateAndRemoved) {
   TemporaryFolder runtime;
   std::string path;
   {
-    auto folder = SocketFolder::create(runtime.path(), "we/b", 3, 1, static_cast<uid_t>(-1), static_cast<gid_t>(-1));
+    auto folder =
+        SocketFolder::create(runtime.path(), "we/b", 3, 1, static_cast<uid_t>(-1), static_cast<gid_t>(-1));
     ASSERT_TRUE(folder) << folder.error().message;
-    auto other = SocketFolder::create(runtime.path(), "we/b", 3, 1, static_cast<uid_t>(-1), static_cast<gid_t>(-1));
+    auto other =
+        SocketFolder::create(runtime.path(), "we/b", 3, 1, static_cast<uid_t>(-1), static_cast<gid_t>(-1));
     ASSERT_TRUE(other);
     EXPECT_NE(folder->address()->path(), other->address()->path());
     path = std::filesystem::path(folder->address()->path()).parent_path();
@@ -77,8 +80,8 @@ TEST(SocketFolders, FreshPrivateAndRemoved) {
 }
 
 TEST(SocketFolders, TooLongAPathIsAnErrorThatSaysSo) {
-  const auto folder = SocketFolder::create("/tmp/" + std::string(100, 'x'), "web", 1, 0, static_cast<uid_t>(-1),
-                                           static_cast<gid_t>(-1));
+  const auto folder = SocketFolder::create("/tmp/" + std::string(100, 'x'), "web", 1, 0,
+                                           static_cast<uid_t>(-1), static_cast<gid_t>(-1));
   ASSERT_FALSE(folder);
   EXPECT_THAT(folder.error().message, testing::HasSubstr("longer than 107 bytes"));
 }

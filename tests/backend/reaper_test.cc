@@ -81,8 +81,8 @@ TEST_F(ReaperTest, ExitStatusesOfInstancesAreNotStolen) {
   }
 }
 
-// waitid shows the dead in the order of their parent's list: an own zombie that nobody has reaped yet comes first, and
-// would hide every orphan behind it.
+// waitid shows the dead in the order of their parent's list: an own zombie that nobody has reaped yet comes
+// first, and would hide every orphan behind it.
 TEST_F(ReaperTest, OwnZombieDoesNotHideTheOrphansBehindIt) {
   start(shell("exit 7"));
   siginfo_t info{};

@@ -71,8 +71,8 @@ TEST_F(StderrTailTest, PassesOnEverythingInOrder) {
   EXPECT_EQ(got, sent);
 }
 
-// Standard error that takes nothing (a full pipe, a stopped terminal) must not stop relayd; the app waits instead, and
-// nothing is lost once it flows again.
+// Standard error that takes nothing (a full pipe, a stopped terminal) must not stop relayd; the app waits
+// instead, and nothing is lost once it flows again.
 TEST_F(StderrTailTest, FullStandardErrorIsWaitedForWithoutBlocking) {
   auto copy = make_pipe();
   ASSERT_TRUE(copy);
