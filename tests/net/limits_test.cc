@@ -1,0 +1,165 @@
+// Bounds and timeouts: whoever is beyond them waits, and nobody is turned away.
+#include <sys/resource.h>
+
+#include <thread>
+
+#include "tests/net/support.h"
+
+namespace relayd::net::test {
+namespace {
+
+class LimitsTest : public ::testing::TestWithParam<unsigned> {};
+INSTANTIATE_TEST_SUITE_P(Threads, LimitsTest, ::testing::Values(1, 3));
+
+void exchange(Peer& client) {
+  client.send("hello");
+  EXPECT_EQ(client.receive(5), "hello");
+}
+
+// So many clients at once, each of whom does one exchange and leaves.
+void serve_all(Plane& plane, int count) {
+  std::vector<Peer> clients;
+  for (int i = 0; i < count; ++i) clients.push_back(plane.client());
+  std::vector<std::jthread> threads;
+  for (Peer& client : clients) {
+    threads.emplace_back([&client] {
+      exchange(client);
+      client.close();
+    });
+  }
+}
+
+TEST_P(LimitsTest, BeyondMaxConnectionsClientsWaitInTheKernelsQueue) {
+  config::Service service;
+  service.limits.max_connections = 3;
+  Plane plane({.threads = GetParam(), .service = service});
+  EchoServer echo;
+  plane.route(echo.address());
+  std::vector<Peer> first;
+  for (int i = 0; i < 3; ++i) {
+    first.push_back(plane.client());
+    exchange(first.back());
+  }
+  Peer fourth = plane.client();
+  fourth.send("hello");
+  EXPECT_TRUE(fourth.nothing_arrives(Duration(150)));
+  EXPECT_EQ(plane.counts().accepted, 3U);
+  first.pop_back();
+  EXPECT_EQ(fourth.receive(5), "hello");
+  fourth.close();
+  first.clear();
+  serve_all(plane, 60);
+}
+
+TEST_P(LimitsTest, AFewDescriptorsServeMany) {
+  Plane plane({.threads = GetParam(), .service = {}, .max_descriptors = 10});
+  EchoServer echo;
+  plane.route(echo.address());
+  serve_all(plane, 200);
+  EXPECT_EQ(plane.counts().accepted, 200U);
+  EXPECT_EQ(plane.counts().connect_failures, 0U);
+}
+
+// The process itself runs out (EMFILE): clients wait, connects wait, nobody is dropped.
+TEST_P(LimitsTest, WithoutDescriptorsEverybodyWaits) {
+  EchoServer echo;
+  Plane plane({.threads = GetParam(), .service = {}});
+  plane.route(echo.address());
+  Peer before = plane.client();
+  exchange(before);
+  std::vector<Peer> clients;
+  for (int i = 0; i < 8; ++i) clients.push_back(plane.client());
+  for (Peer& client : clients) exchange(client);
+  // Sockets that connect later are made now; then nothing is left to open.
+  std::vector<Descriptor> sockets;
+  for (int i = 0; i < 8; ++i) sockets.emplace_back(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  rlimit old{};
+  ::getrlimit(RLIMIT_NOFILE, &old);
+  // The lowest free number: below it everything is taken.
+  const auto lowest = static_cast<rlim_t>(Descriptor(::dup(before.fd())).get());
+  const rlimit none{.rlim_cur = lowest, .rlim_max = old.rlim_max};
+  ::setrlimit(RLIMIT_NOFILE, &none);
+  std::vector<Peer> late;
+  for (Descriptor& socket : sockets) {
+    EXPECT_EQ(::connect(socket.get(), plane.listener.address.get(), plane.listener.address.length()), 0);
+    late.emplace_back(std::move(socket));
+    late.back().send("hello");
+  }
+  exchange(before);
+  EXPECT_TRUE(late.back().nothing_arrives(Duration(150)));
+  ::setrlimit(RLIMIT_NOFILE, &old);
+  for (Peer& client : late) EXPECT_EQ(client.receive(5), "hello");
+}
+
+TEST_P(LimitsTest, IdleTimeoutClosesBothSidesAndSparesTheBusy) {
+  config::Service service;
+  service.limits.idle_timeout = Duration(400);
+  Plane plane({.threads = GetParam(), .service = service});
+  EchoServer echo;
+  plane.route(echo.address());
+  Peer busy = plane.client();
+  Peer idle = plane.client();
+  exchange(idle);
+  std::atomic<bool> stop{false};
+  std::jthread worker([&] {
+    while (!stop) {
+      exchange(busy);
+      EXPECT_TRUE(busy.nothing_arrives(Duration(20)));
+    }
+  });
+  EXPECT_EQ(idle.receive_all().bytes, "");
+  EXPECT_TRUE(plane.wait([&] { return plane.counts().active == 1; }));
+  stop = true;
+}
+
+// The timeout is set while connections are open.
+TEST_P(LimitsTest, AnIdleTimeoutReachesConnectionsThatAreOpen) {
+  Plane plane({.threads = GetParam(), .service = {}});
+  EchoServer echo;
+  plane.route(echo.address());
+  Peer client = plane.client();
+  exchange(client);
+  config::Service service;
+  service.limits.idle_timeout = Duration(100);
+  plane.data->update_service(Plane::kService, service, {&plane.listener}, [] {});
+  EXPECT_EQ(client.receive_all().bytes, "");
+}
+
+// An instance whose queue is full does not answer; the client goes to another after connect_timeout.
+TEST_P(LimitsTest, ConnectTimeoutTriesAnother) {
+  config::Service service;
+  service.limits.connect_timeout = Duration(200);
+  Plane plane({.threads = GetParam(), .service = service});
+  Listening stuck(SocketAddress::loopback(0), 0);
+  Peer fills = Peer::connect(stuck.address());
+  // The queue of a backlog of 0 holds one; a second connect hangs.
+  EchoServer echo;
+  const Endpoint silent = make_endpoint(stuck.address(), 1, 0);
+  plane.route({silent});
+  Peer client = plane.client();
+  client.send("hello");
+  ASSERT_TRUE(plane.wait([&] { return silent.load->connect_failures > 0; }));
+  plane.route({silent, make_endpoint(echo.address(), 1, 1)});
+  EXPECT_EQ(client.receive(5), "hello");
+}
+
+TEST_P(LimitsTest, AFullQueueOfAUnixInstanceLosesNobody) {
+  SocketPath path;
+  Plane plane({.threads = GetParam(), .service = {}});
+  Listening backend(path.address("back"), 1);
+  plane.route(backend.address());
+  std::vector<Peer> clients;
+  for (int i = 0; i < 10; ++i) {
+    clients.push_back(plane.client());
+    clients.back().send("hello");
+  }
+  ASSERT_TRUE(plane.wait([&] { return plane.counts().connect_failures > 0; }));
+  for (int i = 0; i < 10; ++i) {
+    Peer server = backend.accept();
+    server.send(server.receive(5));
+  }
+  for (Peer& client : clients) EXPECT_EQ(client.receive(5), "hello");
+}
+
+}  // namespace
+}  // namespace relayd::net::test

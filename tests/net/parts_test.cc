@@ -1,0 +1,151 @@
+// The parts that need no socket.
+#include <gtest/gtest.h>
+
+#include <map>
+#include <random>
+
+#include "proxy/net/chunk_pool.h"
+#include "proxy/net/endpoints.h"
+#include "proxy/net/slab.h"
+
+namespace relayd::net {
+namespace {
+
+TEST(Slab, SlotsAreUsedAgainAndComeBackFresh) {
+  Slab slab;
+  const Index first = slab.allocate();
+  slab[first].bytes_in = 7;
+  slab[first].state = State::kRelaying;
+  slab.release(first);
+  EXPECT_EQ(slab[first].state, State::kFree);
+  const Index again = slab.allocate();
+  EXPECT_EQ(again, first);
+  EXPECT_EQ(slab[again].bytes_in, 0U);
+}
+
+TEST(Slab, GrowsWithoutMovingAnything) {
+  Slab slab;
+  Connection* const first = &slab[slab.allocate()];
+  for (int i = 0; i < 5000; ++i) slab.allocate();
+  EXPECT_EQ(first, &slab[0]);
+  EXPECT_GE(slab.size(), 5001U);
+}
+
+TEST(IndexList, IsWhatAVectorWouldBe) {
+  Slab slab;
+  IndexList list;
+  std::vector<Index> model;
+  std::mt19937 random(3);
+  for (int i = 0; i < 100; ++i) slab.allocate();
+  std::vector<bool> inside(100);
+  for (int step = 0; step < 20'000; ++step) {
+    const Index index = static_cast<Index>(random() % 100);
+    if (inside[index]) {
+      list.remove(slab, index);
+      std::erase(model, index);
+    } else if (random() % 2 == 0 || model.empty()) {
+      list.push_back(slab, index);
+      model.push_back(index);
+    } else {
+      const std::size_t at = random() % model.size();
+      const bool front = random() % 4 == 0;
+      list.insert_after(slab, front ? kNone : model[at], index);
+      model.insert(model.begin() + (front ? 0 : static_cast<std::ptrdiff_t>(at) + 1), index);
+    }
+    inside[index] = !inside[index];
+    std::vector<Index> found;
+    for (Index at = list.front(); at != kNone; at = slab[at].next) found.push_back(at);
+    ASSERT_EQ(found, model);
+    ASSERT_EQ(list.size(), model.size());
+  }
+}
+
+TEST(Ticks, SurviveTheirWrap) {
+  EXPECT_TRUE(reached(5, 5));
+  EXPECT_FALSE(reached(4, 5));
+  EXPECT_TRUE(reached(3, 0xfffffff0U));
+  EXPECT_FALSE(reached(0xfffffff0U, 3));
+  EXPECT_EQ(to_ticks(Duration(1)), 1U);
+  EXPECT_EQ(to_ticks(Duration(250)), 25U);
+  EXPECT_EQ(to_ticks(Duration(0)), 0U);
+}
+
+TEST(ChunkPool, GivesEachBorrowerItsOwn) {
+  ChunkPool pool;
+  std::vector<Index> borrowed;
+  for (char i = 0; i < 100; ++i) {
+    borrowed.push_back(pool.borrow());
+    pool[borrowed.back()].data[0] = i;
+  }
+  EXPECT_EQ(pool.in_use(), 100U);
+  for (char i = 0; i < 100; ++i) EXPECT_EQ(pool[borrowed[static_cast<std::size_t>(i)]].data[0], i);
+  for (const Index index : borrowed) pool.give_back(index);
+  EXPECT_EQ(pool.in_use(), 0U);
+  EXPECT_EQ(pool[pool.borrow()].end, 0U);
+}
+
+class BalancerTest : public ::testing::Test {
+ protected:
+  BalancerTest() {
+    for (std::uint16_t i = 0; i < 4; ++i) {
+      route_.push_back(
+          table_.name(1, {.address = SocketAddress::loopback(static_cast<std::uint16_t>(1000 + i)),
+                          .generation = 1,
+                          .instance = i,
+                          .load = std::make_shared<EndpointLoad>()}));
+    }
+  }
+  std::map<Index, int> picks(config::Balance balance, int count, std::uint64_t tried = 0, Tick now = 1000) {
+    std::map<Index, int> found;
+    for (int i = 0; i < count; ++i) ++found[balancer_.pick(table_, route_, balance, tried, now)];
+    return found;
+  }
+
+  EndpointTable table_;
+  std::vector<Index> route_;
+  Balancer balancer_;
+};
+
+TEST_F(BalancerTest, RoundRobinIsExact) {
+  for (const auto& [index, count] : picks(config::Balance::kRoundRobin, 400)) EXPECT_EQ(count, 100) << index;
+}
+
+TEST_F(BalancerTest, RandomReachesAll) { EXPECT_EQ(picks(config::Balance::kRandom, 400).size(), 4U); }
+
+TEST_F(BalancerTest, LeastConnectionsTakesTheIdleOneAndBreaksTies) {
+  EXPECT_EQ(picks(config::Balance::kLeastConnections, 400).size(), 4U);
+  for (const Index index : {route_[0], route_[1], route_[3]}) table_.take(index);
+  EXPECT_EQ(picks(config::Balance::kLeastConnections, 10), (std::map<Index, int>{{route_[2], 10}}));
+}
+
+TEST_F(BalancerTest, WhatWasTriedIsNotTriedAgain) {
+  const std::uint64_t but_one = tried_bit(0) | tried_bit(1) | tried_bit(3);
+  for (const auto balance :
+       {config::Balance::kLeastConnections, config::Balance::kRoundRobin, config::Balance::kRandom}) {
+    EXPECT_EQ(picks(balance, 10, but_one), (std::map<Index, int>{{route_[2], 10}}));
+    EXPECT_EQ(picks(balance, 1, but_one | tried_bit(2)), (std::map<Index, int>{{kNone, 1}}));
+  }
+}
+
+TEST_F(BalancerTest, WhatFailedAMomentAgoIsTheLastResort) {
+  table_[route_[1]].has_failed = true;
+  table_[route_[1]].failed_at = 995;
+  EXPECT_EQ(picks(config::Balance::kLeastConnections, 400).count(route_[1]), 0U);
+  const std::uint64_t others = tried_bit(0) | tried_bit(2) | tried_bit(3);
+  EXPECT_EQ(picks(config::Balance::kLeastConnections, 1, others).count(route_[1]), 1U);
+  EXPECT_EQ(picks(config::Balance::kLeastConnections, 400, 0, 2000).count(route_[1]), 1U);
+}
+
+TEST_F(BalancerTest, AnEntryLivesWhileItIsNamedOrUsed) {
+  table_.take(route_[0]);
+  EXPECT_FALSE(table_.unname(route_[0]));
+  EXPECT_TRUE(table_.has(1, 1, 0));
+  EXPECT_FALSE(table_.has(1, 1, 7));
+  EXPECT_FALSE(table_.has(2, 1, -1));
+  EXPECT_TRUE(table_.leave(route_[0]));
+  EXPECT_FALSE(table_.has(1, 1, 0));
+  EXPECT_TRUE(table_.has(1, 1, -1));
+}
+
+}  // namespace
+}  // namespace relayd::net

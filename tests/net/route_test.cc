@@ -1,0 +1,239 @@
+// Where clients go: the choice of an instance, the switch, drains, cuts, and listeners that come and go.
+#include <algorithm>
+#include <map>
+
+#include "tests/net/support.h"
+
+namespace relayd::net::test {
+namespace {
+
+Plane::Options with(unsigned threads, config::Service service = {}) {
+  return {.threads = threads, .service = std::move(service)};
+}
+
+class RouteTest : public ::testing::TestWithParam<unsigned> {
+ protected:
+  RouteTest() : plane_(with(GetParam())) {}
+  // A client that has a backend.
+  Peer served() {
+    Peer client = plane_.client();
+    client.send("x");
+    EXPECT_EQ(client.receive(1), "x");
+    return client;
+  }
+  bool was_drained(std::uint64_t token) {
+    return std::find(plane_.drained.begin(), plane_.drained.end(), token) != plane_.drained.end();
+  }
+  // Everything asked of the workers so far has been done by them.
+  void settle() { plane_.list(); }
+
+  Plane plane_;
+  EchoServer echo_;
+};
+INSTANTIATE_TEST_SUITE_P(Threads, RouteTest, ::testing::Values(1, 3));
+
+TEST_P(RouteTest, DrainReportsWhenTheLastConnectionEnds) {
+  const auto load = plane_.route(echo_.address(), 1);
+  Peer first = served();
+  Peer second = served();
+  EXPECT_EQ(load->active, 2U);
+  EXPECT_EQ(load->connections, 2U);
+  EchoServer next;
+  plane_.route(next.address(), 2);
+  plane_.data->drain(Plane::kService, 1, -1, 77);
+  settle();
+  EXPECT_FALSE(was_drained(77));
+  first.close();
+  ASSERT_TRUE(plane_.wait([&] { return load->active == 1; }));
+  settle();
+  EXPECT_FALSE(was_drained(77));
+  second.close();
+  EXPECT_TRUE(plane_.wait([&] { return was_drained(77); }));
+  EXPECT_EQ(load->active, 0U);
+  EXPECT_EQ(plane_.drained.size(), 1U);
+  served();
+  EXPECT_EQ(next.served(), 1U);
+}
+
+TEST_P(RouteTest, DrainOfWhatHasNoConnectionReportsAtOnceAndOncePerCall) {
+  plane_.data->drain(Plane::kService, 9, -1, 1);
+  plane_.data->drain(Plane::kService, 9, -1, 2);
+  EXPECT_TRUE(plane_.wait([&] { return plane_.drained.size() == 2; }));
+  settle();
+  EXPECT_EQ(plane_.drained, (std::vector<std::uint64_t>{1, 2}));
+}
+
+TEST_P(RouteTest, DrainOfOneInstanceDoesNotWaitForTheOthers) {
+  EchoServer other;
+  const Endpoint stays = make_endpoint(echo_.address(), 1, 0);
+  const Endpoint goes = make_endpoint(other.address(), 1, 1);
+  plane_.route({stays, goes}, config::Balance::kLeastConnections);
+  Peer first = served();
+  Peer second = served();
+  EXPECT_EQ(goes.load->active, 1U);
+  plane_.route({stays});
+  plane_.data->drain(Plane::kService, 1, 1, 5);
+  settle();
+  EXPECT_FALSE(was_drained(5));
+  plane_.data->cut(Plane::kService, 1, 1);
+  EXPECT_TRUE(plane_.wait([&] { return was_drained(5); }));
+  EXPECT_EQ(stays.load->active, 1U);
+  EXPECT_EQ(plane_.counts().cut, 1U);
+}
+
+TEST_P(RouteTest, CutClosesAGenerationAndNoOther) {
+  plane_.route(echo_.address(), 1);
+  std::vector<Peer> old;
+  for (int i = 0; i < 30; ++i) old.push_back(served());
+  EchoServer next;
+  plane_.route(next.address(), 2);
+  Peer fresh = served();
+  plane_.data->drain(Plane::kService, 1, -1, 8);
+  plane_.data->cut(Plane::kService, 1, -1);
+  for (Peer& client : old) EXPECT_EQ(client.receive_all().bytes, "");
+  EXPECT_TRUE(plane_.wait([&] { return was_drained(8); }));
+  EXPECT_EQ(plane_.counts().cut, 30U);
+  fresh.send("still");
+  EXPECT_EQ(fresh.receive(5), "still");
+}
+
+TEST_P(RouteTest, AnInstanceThatRefusesIsPassedOver) {
+  for (const auto balance :
+       {config::Balance::kLeastConnections, config::Balance::kRoundRobin, config::Balance::kRandom}) {
+    const Endpoint dead = make_endpoint(dead_address(), 1, 0);
+    const Endpoint alive = make_endpoint(echo_.address(), 1, 1);
+    plane_.route({dead, alive}, balance);
+    settle();
+    std::vector<Peer> clients;
+    for (int i = 0; i < 20; ++i) clients.push_back(served());
+    EXPECT_EQ(alive.load->connections, 20U);
+    EXPECT_EQ(dead.load->active, 0U);
+  }
+  EXPECT_GT(plane_.counts().connect_failures, 0U);
+  EXPECT_EQ(plane_.counts().held_total, 0U);
+}
+
+TEST_P(RouteTest, ListShowsEveryConnection) {
+  plane_.route(echo_.address(), 4);
+  Peer first = served();
+  Peer second = served();
+  second.finish();
+  EXPECT_EQ(second.receive_all().bytes, "");
+  const auto all = plane_.list();
+  ASSERT_GE(all.size(), 1U);
+  const auto named = std::find_if(all.begin(), all.end(), [&](const ConnectionInfo& info) {
+    return info.client == local_address(first.fd())->to_string();
+  });
+  ASSERT_NE(named, all.end());
+  EXPECT_EQ(named->generation, 4U);
+  EXPECT_EQ(named->state, "relaying");
+  EXPECT_EQ(named->bytes_in, 1U);
+  EXPECT_EQ(named->bytes_out, 1U);
+  Peer third = served();
+  EXPECT_EQ(plane_.list(1).size(), 1U);
+}
+
+TEST_P(RouteTest, ARemovedListenerIsEmptiedFirst) {
+  config::Service service;
+  service.hold.max_connections = 0;  // nobody is accepted yet: all wait in the queue
+  plane_.data->update_service(Plane::kService, service, {&plane_.listener}, [] {});
+  std::vector<Peer> clients;
+  for (int i = 0; i < 40; ++i) {
+    clients.push_back(plane_.client());
+    clients.back().send("hello");
+  }
+  EXPECT_EQ(plane_.counts().accepted, 0U);
+  Listener other = make_listener(SocketAddress::loopback(0));
+  plane_.route(echo_.address());
+  bool done = false;
+  plane_.data->update_service(Plane::kService, config::Service{}, {&other}, [&] { done = true; });
+  ASSERT_TRUE(plane_.wait([&] { return done; }));
+  plane_.listener.socket.reset();
+  for (Peer& client : clients) EXPECT_EQ(client.receive(5), "hello");
+  Peer through_other = Peer::connect(other.address);
+  through_other.send("hello");
+  EXPECT_EQ(through_other.receive(5), "hello");
+  plane_.data.reset();
+}
+
+TEST_P(RouteTest, StopAcceptingServesTheQueueAndKeepsRelaying) {
+  plane_.route(echo_.address());
+  Peer live = served();
+  std::vector<Peer> clients;
+  for (int i = 0; i < 40; ++i) clients.push_back(plane_.client());
+  bool done = false;
+  plane_.data->stop_accepting(Plane::kService, [&] { done = true; });
+  ASSERT_TRUE(plane_.wait([&] { return done; }));
+  plane_.listener.socket.reset();
+  clients.push_back(std::move(live));
+  for (Peer& client : clients) {
+    client.send("hello");
+    EXPECT_EQ(client.receive(5), "hello");
+  }
+}
+
+TEST_P(RouteTest, ARemovedServiceIsGoneAndAnotherWorksOn) {
+  plane_.route(echo_.address(), 1);
+  Listener other = make_listener(SocketAddress::loopback(0));
+  plane_.data->add_service(8, config::Service{}, {&other});
+  plane_.data->set_route(8, std::make_shared<const Route>(Route{{}, {make_endpoint(echo_.address())}}));
+  Peer mine = served();
+  Peer theirs = Peer::connect(other.address);
+  theirs.send("x");
+  EXPECT_EQ(theirs.receive(1), "x");
+  plane_.data->drain(Plane::kService, 1, -1, 3);
+  bool removed = false;
+  plane_.data->remove_service(Plane::kService, [&] { removed = true; });
+  ASSERT_TRUE(plane_.wait([&] { return removed && was_drained(3); }));
+  EXPECT_EQ(mine.receive_all().bytes, "");
+  theirs.send("on");
+  EXPECT_EQ(theirs.receive(2), "on");
+  plane_.data.reset();
+}
+
+// Clients come all the time while the route goes from instance to instance: none is refused, reset or lost.
+TEST_P(RouteTest, NobodyNoticesManySwitches) {
+  std::vector<std::unique_ptr<EchoServer>> servers;
+  for (int i = 0; i < 4; ++i) servers.push_back(std::make_unique<EchoServer>());
+  plane_.route(servers[0]->address(), 1);
+  std::atomic<bool> stop{false};
+  std::atomic<unsigned> served_clients{0};
+  std::vector<std::jthread> threads;
+  for (int t = 0; t < 2; ++t) {
+    threads.emplace_back([&] {
+      while (!stop) {
+        Peer client = plane_.client();
+        client.send("hello");
+        EXPECT_EQ(client.receive(5), "hello");
+        ++served_clients;
+      }
+    });
+  }
+  for (std::uint32_t generation = 2; generation < 60; ++generation) {
+    const unsigned before = served_clients;
+    if (generation % 3 == 0) plane_.hold();
+    plane_.route(servers[generation % 4]->address(), generation);
+    plane_.data->drain(Plane::kService, generation - 1, -1, generation);
+    EXPECT_TRUE(plane_.wait([&] { return was_drained(generation) && served_clients > before; }));
+  }
+  stop = true;
+  threads.clear();
+}
+
+TEST(Route, LeastConnectionsEvensOut) {
+  Plane plane(with(3));
+  EchoServer servers[3];
+  std::vector<Endpoint> endpoints;
+  for (std::uint16_t i = 0; i < 3; ++i) endpoints.push_back(make_endpoint(servers[i].address(), 1, i));
+  plane.route(endpoints);
+  std::vector<Peer> clients;
+  for (int i = 0; i < 30; ++i) {
+    clients.push_back(plane.client());
+    clients.back().send("x");
+    EXPECT_EQ(clients.back().receive(1), "x");
+  }
+  for (const Endpoint& endpoint : endpoints) EXPECT_EQ(endpoint.load->active, 10U);
+}
+
+}  // namespace
+}  // namespace relayd::net::test
