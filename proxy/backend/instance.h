@@ -23,8 +23,8 @@ struct Context {
   Loop& loop;
   Keeper& keeper;
   std::string runtime_directory;  // for `socket` addresses; exists, ours
-  std::uint64_t
-      original_nofile_soft;  // RLIMIT_NOFILE as relayd was started with: what children get by default
+  // RLIMIT_NOFILE as relayd was started with: what children get by default.
+  std::uint64_t original_nofile_soft;
   std::uint64_t original_nofile_hard;
 };
 
@@ -45,11 +45,14 @@ struct ExitReport {
 // Callbacks run on the loop, never inside start(), stop() or kill(). The instance may be destroyed inside any
 // of them.
 struct InstanceEvents {
-  std::function<void()> ready;  // first time the check passed; never after exited
-  std::function<void(const std::string&)>
-      unhealthy;                                  // was ready; three checks in a row failed: the last error
-  std::function<void()> healthy;                  // is well again
-  std::function<void(const ExitReport&)> exited;  // last event; the rest of its process group has been killed
+  // The first time that the check passed; never after exited.
+  std::function<void()> ready;
+  // Was ready; three checks in a row failed: the last error.
+  std::function<void(const std::string&)> unhealthy;
+  // Is well again.
+  std::function<void()> healthy;
+  // The last event; the rest of its process group has been killed.
+  std::function<void(const ExitReport&)> exited;
 };
 
 class Instance {
