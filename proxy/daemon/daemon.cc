@@ -54,10 +54,12 @@ Daemon::~Daemon() {
   commands_.reset();
   for (const auto& service : services_) service->driver.reset();
   data_plane_.reset();
-  for (const auto& service : services_) service->close_listeners();
+  for (const auto& service : services_) close_listeners(service->listeners);
   services_.clear();
   reaper_.reset();
+  keeper_watch_.reset();
   signals_.clear();
+  if (!loop_.close()) log::warn("a handle of the main loop was left open: please report this as a bug");
 }
 
 int Daemon::run() {
@@ -105,6 +107,7 @@ Result<void> Daemon::bind_and_start() {
     if (!pid_file) return std::unexpected(pid_file.error());
     pid_file_ = std::move(*pid_file);
   }
+  keeper_watch_ = std::make_unique<backend::KeeperWatch>(loop_, keeper_);
   if (backend::OrphanReaper::needed()) reaper_ = std::make_unique<backend::OrphanReaper>(loop_);
   watch_signals();
   journal_.record("started", "relayd " + std::to_string(::getpid()) + " runs with " +
@@ -145,7 +148,7 @@ rollover::Driver::Outside Daemon::outside_of(HostedService& service) {
   };
   outside.launch_failed = [this, &service](const std::string& why) { launch_failed(service, why); };
   outside.route_changed = [&service] { service.has_served |= !service.driver->holding(); };
-  outside.accepting_stopped = [&service] { service.close_listeners(); };
+  outside.accepting_stopped = [&service] { close_listeners(service.listeners); };
   outside.stopped = [this, id = service.id] { service_stopped(id); };
   return outside;
 }

@@ -7,6 +7,7 @@
 
 #include "control/server/server.h"
 #include "proxy/backend/keeper.h"
+#include "proxy/backend/keeper_watch.h"
 #include "proxy/backend/reaper.h"
 #include "proxy/base/loop.h"
 #include "proxy/daemon/command_line.h"
@@ -88,6 +89,7 @@ class Daemon {
   Journal journal_;
   PidFile pid_file_;
   std::vector<std::unique_ptr<Signal>> signals_;
+  std::unique_ptr<backend::KeeperWatch> keeper_watch_;
   std::unique_ptr<backend::OrphanReaper> reaper_;
   std::unique_ptr<net::DataPlane> data_plane_;
   std::vector<std::unique_ptr<HostedService>> services_;  // before the data plane in death: drivers use it

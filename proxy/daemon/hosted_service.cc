@@ -20,14 +20,7 @@ void HostedService::change_listeners(net::DataPlane& data_plane, const config::S
     if (std::ranges::find(kept, listener.get()) == kept.end()) leaving_ones->push_back(std::move(listener));
   }
   std::erase(listeners, nullptr);
-  data_plane.update_service(id, wanted, kept, [leaving_ones] {
-    for (const auto& listener : *leaving_ones) remove_socket_file(*listener);
-  });
-}
-
-void HostedService::close_listeners() {
-  for (const auto& listener : listeners) remove_socket_file(*listener);
-  listeners.clear();
+  data_plane.update_service(id, wanted, kept, [leaving_ones] { close_listeners(*leaving_ones); });
 }
 
 }  // namespace relayd

@@ -23,8 +23,6 @@ struct HostedService {
   std::vector<const net::Listener*> all_listeners() const;
   // Takes on listeners just opened and gives up those that `wanted` no longer names, emptied first.
   void change_listeners(net::DataPlane& data_plane, const config::Service& wanted, Listeners opened);
-  // Closes the listeners and removes their socket files.
-  void close_listeners();
 };
 
 }  // namespace relayd

@@ -18,10 +18,9 @@ bool has(const std::vector<std::string>& entries, const std::string& name) {
   return std::ranges::find(entries, name) != entries.end();
 }
 
-}  // namespace
-
-Result<Listeners> open_new_listeners(const std::vector<std::string>& entries, const Listeners& existing) {
-  Listeners opened;
+// Adds to `opened` also where it fails half-way.
+Result<void> open_into(Listeners& opened, const std::vector<std::string>& entries,
+                       const Listeners& existing) {
   for (const std::string& entry : entries) {
     if (std::ranges::any_of(existing, [&entry](const auto& l) { return l->name == entry; })) continue;
     const auto addresses = config::listen_addresses(entry);
@@ -43,6 +42,17 @@ Result<Listeners> open_new_listeners(const std::vector<std::string>& entries, co
       opened.push_back(std::make_unique<net::Listener>(net::Listener{entry, *bound, std::move(*socket)}));
     }
   }
+  return {};
+}
+
+}  // namespace
+
+Result<Listeners> open_new_listeners(const std::vector<std::string>& entries, const Listeners& existing) {
+  Listeners opened;
+  if (const auto all = open_into(opened, entries, existing); !all) {
+    close_listeners(opened);
+    return std::unexpected(all.error());
+  }
   return opened;
 }
 
@@ -55,12 +65,14 @@ std::vector<const net::Listener*> named_by(const std::vector<std::string>& entri
   return found;
 }
 
-void remove_socket_file(const net::Listener& listener) {
-  if (!listener.address.is_unix()) return;
-  const std::string path = listener.address.path();
-  if (path.starts_with('@')) return;
-  struct stat info {};
-  if (::lstat(path.c_str(), &info) == 0 && S_ISSOCK(info.st_mode)) ::unlink(path.c_str());
+void close_listeners(Listeners& listeners) {
+  for (const auto& listener : listeners) {
+    const std::string path = listener->address.path();
+    struct stat info {};
+    const bool is_file = !path.empty() && !path.starts_with('@');
+    if (is_file && ::lstat(path.c_str(), &info) == 0 && S_ISSOCK(info.st_mode)) ::unlink(path.c_str());
+  }
+  listeners.clear();
 }
 
 }  // namespace relayd

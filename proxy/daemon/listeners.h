@@ -20,7 +20,7 @@ Result<Listeners> open_new_listeners(const std::vector<std::string>& entries, co
 std::vector<const net::Listener*> named_by(const std::vector<std::string>& entries,
                                            const Listeners& listeners);
 
-// Removes the file of a Unix listener that is given up, if it is still this listener's.
-void remove_socket_file(const net::Listener& listener);
+// Closes them for good and removes the files of Unix sockets.
+void close_listeners(Listeners& listeners);
 
 }  // namespace relayd

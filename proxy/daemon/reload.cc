@@ -113,7 +113,11 @@ Result<void> Daemon::rollover(HostedService& hosted, std::optional<config::Mode>
   if (!opened) return std::unexpected(opened.error());
   auto begun = begin_rollover(hosted, *wanted, mode.value_or(wanted->rollover.mode), env, until_drained,
                               std::move(done));
-  if (begun) commit(hosted, *wanted, std::move(*opened));
+  if (begun) {
+    commit(hosted, *wanted, std::move(*opened));
+  } else {
+    close_listeners(*opened);
+  }
   return begun;
 }
 

@@ -155,20 +155,21 @@ void Driver::feed(Event event) {
 
 void Driver::process_queue() {
   processing_ = true;
+  bool stopped = false;
   while (!queue_.empty()) {
     const Event event = std::move(queue_.front());
     queue_.pop_front();
     const Actions actions = step(state_, event, monotonic_now());
     for (const Action& action : actions) {
       std::visit([this](const auto& a) { carry_out(a); }, action);
+      stopped |= std::holds_alternative<action::Stopped>(action);
     }
   }
   processing_ = false;
   forget_unused();
   arm_timer();
   answer_waiters();
-  if (state_.phase == Phase::kStopped && queue_.empty())
-    outside_.stopped();  // may destroy this: nothing after it
+  if (stopped) outside_.stopped();
 }
 
 void Driver::arm_timer() {
