@@ -39,7 +39,7 @@ CLI::App* verb(CLI::App& app, const char* name, const std::string& about, const 
 }
 
 void add_service(CLI::App* sub, Raw& raw) {
-  sub->add_option("SERVICE", raw.service, "The service; may be left out when there is one");
+  sub->add_option("SERVICE", raw.service, "The service; may be left out when there is one")->type_name("");
 }
 void add_json(CLI::App* sub, Raw& raw, const char* about = "Print one JSON document instead of text") {
   sub->add_flag("--json", raw.json, about);
@@ -54,18 +54,20 @@ void add_rollover(CLI::App& app, Raw& raw) {
            "  relayctl rollover web --dry-run\n");
   add_service(sub, raw);
   sub->add_option(
-      "--mode", raw.mode,
-      "phased: start the new one first; hot: hold new connections and stop the old one first; restart: "
-      "stop the old one at once. Default: as configured");
-  sub->add_option("--env", raw.env,
-                  "K=V: an environment variable for the new generation only; may be repeated")
+         "--mode", raw.mode,
+         "phased: start the new one first; hot: hold new connections and stop the old one first; restart: "
+         "stop the old one at once. Default: as configured")
+      ->type_name("MODE");
+  sub->add_option("--env", raw.env, "An environment variable for the new generation only; may be repeated")
+      ->type_name("NAME=VALUE")
       ->take_all()
       ->allow_extra_args(false);
   sub->add_option(
       "--until", raw.until,
       "ready: return when the new generation serves (the default); drained: when the old one is gone");
   sub->add_option("--timeout", raw.timeout,
-                  "Wait at most this long (30s, 2m), then exit 5; the rollover goes on");
+                  "Wait at most this long (30s, 2m), then exit 5; the rollover goes on")
+      ->type_name("DURATION");
   sub->add_flag("--dry-run", raw.dry_run, "Print what would be done, in order, and do nothing");
   sub->add_option("--target", raw.targets, "Not in this version yet: an address that someone else runs")
       ->take_all()
@@ -116,7 +118,7 @@ void add_verbs(CLI::App& app, Raw& raw) {
   add_rollover(app, raw);
   add_simple(app, raw);
   add_json(verb(app, "reload", "Read the configuration again; only services that changed are rolled over",
-                "  relayd --check --config relayd.yaml && relayctl reload\n"),
+                "  relayctl reload\n  relayd --check --config relayd.yaml && relayctl reload\n"),
            raw);
   CLI::App* connections = verb(app, "connections", "The connections that are open, and who serves them",
                                "  relayctl connections web --generation 6\n"
@@ -135,7 +137,8 @@ void add_verbs(CLI::App& app, Raw& raw) {
            "  relayctl stop                  (a preStop hook)\n  relayctl stop --now\n");
   stop->add_flag("--now", raw.now, "Cut every connection instead of draining");
   stop->add_flag("--no-wait", raw.no_wait, "Return as soon as relayd has begun to stop");
-  stop->add_option("--timeout", raw.timeout, "Wait at most this long (30s, 2m), then exit 5; it goes on");
+  stop->add_option("--timeout", raw.timeout, "Wait at most this long (30s, 2m), then exit 5; it goes on")
+      ->type_name("DURATION");
 }
 
 std::unexpected<Ending> usage(std::string message) {

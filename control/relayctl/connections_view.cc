@@ -4,6 +4,16 @@
 #include <ctime>
 
 namespace relayd::relayctl {
+namespace {
+
+Paint paint_of(std::string_view type) {
+  const auto has = [&](std::string_view part) { return type.find(part) != std::string_view::npos; };
+  if (has("fail") || has("unhealthy") || has("killed")) return Paint::kRed;
+  if (has("exited") || has("cut") || has("warning") || has("aborted")) return Paint::kYellow;
+  return Paint::kCyan;
+}
+
+}  // namespace
 
 std::vector<std::string> connection_lines(const std::vector<control::ConnectionEntry>& connections,
                                           const Style& style) {
@@ -33,11 +43,12 @@ std::string event_line(const control::Event& event, const Style& style) {
                 static_cast<int>(event.unix_ms % 1000));
   std::string line = paint(style, Paint::kDim, time) + "  ";
   line += event.service.empty() ? "relayd" : paint(style, Paint::kBold, printable(event.service));
-  if (event.generation != 0) line += "  generation " + std::to_string(event.generation);
-  if (event.instance) line += " instance " + std::to_string(*event.instance);
-  const bool bad =
-      event.type.find("fail") != std::string::npos || event.type.find("crash") != std::string::npos;
-  line += "  " + paint(style, bad ? Paint::kRed : Paint::kCyan, printable(event.type));
+  // The daemon's messages name the generation mostly.
+  if (event.generation != 0 && event.message.find("generation") == std::string::npos) {
+    line += "  generation " + std::to_string(event.generation);
+    if (event.instance) line += " instance " + std::to_string(*event.instance);
+  }
+  line += "  " + paint(style, paint_of(event.type), printable(event.type));
   if (!event.message.empty()) line += "  " + printable(event.message);
   return line;
 }

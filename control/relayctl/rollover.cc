@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <map>
 #include <optional>
 
 #include "control/relayctl/connections_view.h"
@@ -109,7 +108,6 @@ class Waiting {
   }
 
   void take_event(const control::Event& event) {
-    if (event.type.find("fail") != std::string::npos && !event.details.empty()) details_ = event.details;
     if (!live_ && !options_.json) print({event_line(event, Style{false, terminal_style().unicode, 0})});
   }
 
@@ -128,7 +126,7 @@ class Waiting {
       const auto report = control::read_status(*status);
       if (report && report->services.size() == 1) after = report->services.front();
     }
-    print(result_lines(*result, after ? &*after : nullptr, details_, terminal_style()));
+    print(result_lines(*result, after ? &*after : nullptr, terminal_style()));
     return ending;
   }
 
@@ -163,7 +161,6 @@ class Waiting {
   std::optional<control::ServiceStatus> before_;
   std::optional<RolloverView> view_;
   std::optional<LiveBlock> block_;
-  std::map<std::string, std::string> details_;
   std::uint64_t rollover_id_ = 0;
   std::uint64_t status_id_ = 0;  // 0: none is outstanding
   unsigned frame_ = 0;

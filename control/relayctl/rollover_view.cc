@@ -144,7 +144,7 @@ std::vector<std::string> RolloverView::lines(std::int64_t elapsed_ms, unsigned f
 }
 
 std::vector<std::string> result_lines(const control::RolloverResult& result, const ServiceStatus* after,
-                                      const std::map<std::string, std::string>& details, const Style& style) {
+                                      const Style& style) {
   const std::string name = paint(style, Paint::kBold, printable(result.service));
   const std::string mode = printable(result.mode);
   std::vector<std::string> lines;
@@ -170,17 +170,6 @@ std::vector<std::string> result_lines(const control::RolloverResult& result, con
                                                   : " (") +
       human_duration(result.duration_ms) + ")" + (reason.empty() ? "" : ": " + reason.substr(0, first)));
   if (first < reason.size()) add_text(lines, "    ", reason.substr(first + 1));
-  for (const auto& [key, value] : details) {
-    // What the reason says already is not said again.
-    if (value.empty() || key == "mode" || result.reason.find(value) != std::string::npos) continue;
-    const std::string text = printable(value, true);
-    if (text.find('\n') == std::string::npos) {
-      lines.push_back("  " + printable(key) + ": " + text);
-    } else {
-      lines.push_back("  " + printable(key) + ":");
-      add_text(lines, "    ", text);
-    }
-  }
   const std::uint32_t serving = after != nullptr ? after->generation : result.from;
   lines.push_back(serving != 0 ? "  generation " + std::to_string(serving) + " still serves"
                                : paint(style, Paint::kRed, "  no generation serves: clients are held"));

@@ -43,11 +43,10 @@ class RolloverView {
   std::vector<Step> steps_;
 };
 
-// The last word on it: one line where it was done, a block with the reason where it failed. `after`: the
-// service, where known; `details`: those of the event that told of the failure.
+// The last word on it: one line where it was done, a block with the whole reason (exit status, last lines of
+// stderr, last check) where it failed. `after`: the service as it is now, where known.
 std::vector<std::string> result_lines(const control::RolloverResult& result,
-                                      const control::ServiceStatus* after,
-                                      const std::map<std::string, std::string>& details, const Style& style);
+                                      const control::ServiceStatus* after, const Style& style);
 std::vector<std::string> plan_lines(const control::RolloverResult& result, const Style& style);
 std::vector<std::string> reload_lines(const control::ReloadResult& result, const Style& style);
 

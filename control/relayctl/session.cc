@@ -91,10 +91,10 @@ Attempt<std::uint64_t> Session::send(const control::Call& call) {
     } else if (errno == EAGAIN && monotonic_now() < end) {
       pollfd state{fd_.get(), POLLOUT, 0};
       ::poll(&state, 1, static_cast<int>(kSlice.count()));
+      if (const auto signal = interrupted()) return std::unexpected(Ending{*signal, ""});
     } else if (errno != EINTR) {
       return std::unexpected(gone());
     }
-    if (const auto signal = interrupted()) return std::unexpected(Ending{*signal, ""});
   }
   return id;
 }

@@ -12,7 +12,7 @@ using control::ServiceStatus;
 Paint paint_of(const std::string& state) {
   if (state == "serving" || state == "ready") return Paint::kGreen;
   if (state == "draining" || state == "stopping" || state == "gone") return Paint::kDim;
-  if (state == "unhealthy" || state.starts_with("fail")) return Paint::kRed;
+  if (state == "unhealthy" || state == "down" || state.starts_with("fail")) return Paint::kRed;
   return Paint::kYellow;
 }
 
@@ -37,7 +37,8 @@ std::vector<std::vector<std::string>> service_rows(const control::StatusReport& 
   for (const ServiceStatus& service : report.services) {
     const GenerationStatus* serving = find_generation(service, service.generation);
     rows.push_back({paint(style, Paint::kBold, printable(service.name)),
-                    paint(style, paint_of(service.phase), printable(service.phase)),
+                    paint(style, paint_of(service.phase),
+                          printable(service.phase) + (service.holding ? ", holding" : "")),
                     service.generation == 0 ? "-" : std::to_string(service.generation),
                     serving != nullptr ? ready_of(*serving, service.instances)
                                        : "0/" + std::to_string(service.instances),

@@ -1,0 +1,122 @@
+#include "control/relayctl/command_line.h"
+
+#include <gmock/gmock.h>
+
+#include "control/relayctl/duration.h"
+
+namespace relayd::relayctl {
+namespace {
+
+using testing::HasSubstr;
+
+std::expected<Options, Ending> read(std::vector<const char*> words) {
+  words.insert(words.begin(), "relayctl");
+  return read_command_line(static_cast<int>(words.size()), words.data());
+}
+
+TEST(CommandLine, Rollover) {
+  const auto options = read({"rollover", "web", "--mode", "hot", "--env", "A=1", "--env", "B=x=y", "--until",
+                             "drained", "--timeout", "2m", "--json", "--dry-run"});
+  ASSERT_TRUE(options) << options.error().message;
+  const auto& call = std::get<Rollover>(options->verb).call;
+  EXPECT_EQ(call.service, "web");
+  EXPECT_EQ(call.mode, "hot");
+  EXPECT_EQ(call.env, (std::map<std::string, std::string>{{"A", "1"}, {"B", "x=y"}}));
+  EXPECT_TRUE(call.until_drained);
+  EXPECT_TRUE(call.dry_run);
+  EXPECT_TRUE(options->json);
+  EXPECT_EQ(options->timeout, Duration(120'000));
+  const auto plain = read({"rollover"});
+  ASSERT_TRUE(plain);
+  EXPECT_EQ(std::get<Rollover>(plain->verb).call, control::RolloverCall{});
+}
+
+TEST(CommandLine, AnEnvDoesNotSwallowTheServiceAfterIt) {
+  const auto options = read({"rollover", "--env", "A=1", "web"});
+  ASSERT_TRUE(options) << options.error().message;
+  EXPECT_EQ(std::get<Rollover>(options->verb).call.service, "web");
+}
+
+TEST(CommandLine, TheSocketGoesBeforeOrAfterTheVerb) {
+  EXPECT_EQ(read({"--socket", "/x", "status"})->socket, "/x");
+  EXPECT_EQ(read({"status", "--socket", "/x"})->socket, "/x");
+  EXPECT_EQ(read({"status", "web", "--socket=/x", "--json"})->socket, "/x");
+}
+
+TEST(CommandLine, ScaleTakesOneOrTwoWords) {
+  const auto scale = [](std::vector<const char*> words) {
+    return std::get<control::ScaleCall>(std::get<Simple>(read(words)->verb).call);
+  };
+  EXPECT_EQ(scale({"scale", "3"}), (control::ScaleCall{"", 3}));
+  EXPECT_EQ(scale({"scale", "web", "3"}), (control::ScaleCall{"web", 3}));
+}
+
+TEST(CommandLine, TheOtherVerbs) {
+  EXPECT_EQ(std::get<control::AbortCall>(std::get<Simple>(read({"abort", "web"})->verb).call).service, "web");
+  EXPECT_EQ(std::get<control::PauseCall>(std::get<Simple>(read({"pause"})->verb).call).service, "");
+  EXPECT_EQ(std::get<control::ResumeCall>(std::get<Simple>(read({"resume", "a"})->verb).call).service, "a");
+  EXPECT_TRUE(std::holds_alternative<Reload>(read({"reload"})->verb));
+  EXPECT_TRUE(std::get<Status>(read({"status", "--watch"})->verb).watch);
+  EXPECT_EQ(std::get<Connections>(read({"connections", "web", "--generation", "4"})->verb).call.generation,
+            4u);
+  EXPECT_TRUE(std::get<Events>(read({"events", "--follow"})->verb).follow);
+  EXPECT_TRUE(std::get<Stop>(read({"stop", "--now"})->verb).now);
+}
+
+TEST(CommandLine, WhatIsWrongIsUsageAndSaysWhy) {
+  const std::vector<std::pair<std::vector<const char*>, const char*>> table{
+      {{}, "give a command"},
+      {{"statsu"}, "\"status\" meant"},
+      {{"--socket", "/x", "rolover"}, "\"rollover\" meant"},
+      {{"frobnicate"}, "no command"},
+      {{"status", "--jsn"}, "--jsn"},
+      {{"status", "a", "b"}, "b"},
+      {{"rollover", "--mode", "phasd"}, "is phased meant"},
+      {{"rollover", "--until", "never"}, "ready or drained"},
+      {{"rollover", "--timeout", "30"}, "30s"},
+      {{"rollover", "--env", "A"}, "NAME=VALUE"},
+      {{"rollover", "--env", "1A=2"}, "1A"},
+      {{"rollover", "--env", "A=1", "--env", "A=2"}, "twice"},
+      {{"rollover", "--target", "a:1"}, "not in this version yet"},
+      {{"rollover", "--canary", "5%"}, "not in this version yet"},
+      {{"promote", "web"}, "not in this version yet"},
+      {{"rollback"}, "not in this version yet"},
+      {{"upgrade", "--binary", "/x"}, "not in this version yet"},
+      {{"doctor"}, "not in this version yet"},
+      {{"scale"}, "N is required"},
+      {{"scale", "web"}, "whole number"},
+      {{"scale", "web", "0"}, "1 to 1024"},
+      {{"connections", "--generation", "x"}, "generation"},
+  };
+  for (const auto& [words, says] : table) {
+    const auto options = read(words);
+    ASSERT_FALSE(options) << says;
+    EXPECT_EQ(options.error().code, kExitUsage) << says;
+    EXPECT_THAT(options.error().message, HasSubstr(says));
+  }
+}
+
+TEST(CommandLine, EveryVerbHasHelpWithAnExample) {
+  for (const char* verb : {"status", "rollover", "promote", "rollback", "abort", "pause", "resume", "scale",
+                           "reload", "upgrade", "connections", "events", "stop", "doctor"}) {
+    const auto options = read({verb, "--help"});
+    ASSERT_FALSE(options);
+    EXPECT_EQ(options.error().code, kExitDone);
+    EXPECT_THAT(options.error().message, HasSubstr(std::string("  relayctl ") + verb)) << verb;
+  }
+  EXPECT_THAT(read({"--version"}).error().message, HasSubstr("relayctl "));
+}
+
+TEST(Durations, AsInTheConfiguration) {
+  EXPECT_EQ(parse_duration("250ms"), Duration(250));
+  EXPECT_EQ(parse_duration("30s"), Duration(30'000));
+  EXPECT_EQ(parse_duration("5m"), Duration(300'000));
+  EXPECT_EQ(parse_duration("1h"), Duration(3'600'000));
+  for (const char* wrong :
+       {"", "30", "s", "-1s", "0s", "1.5s", "1 s", "1d", "99999999999999999999s", "9999999999h", "1sx"}) {
+    EXPECT_FALSE(parse_duration(wrong)) << wrong;
+  }
+}
+
+}  // namespace
+}  // namespace relayd::relayctl
