@@ -50,7 +50,8 @@ Connection::State Connection::advance(Moment now, bool ending) {
   if (state_ == State::kLingering) return linger(now);
   if (wake_at_ && now < *wake_at_) return state_;
   wake_at_.reset();
-  // The turn is bounded, so that a fast download does not keep the others waiting.
+  // The turn is bounded, so that a fast transfer does not keep the others waiting; it goes on at once after
+  // them.
   bool more = true;
   for (int steps = 0; more && steps < kStepsPerTurn; ++steps) {
     switch (state_) {
@@ -72,6 +73,7 @@ Connection::State Connection::advance(Moment now, bool ending) {
         break;
     }
   }
+  if (more) wake_at_ = now;
   return state_;
 }
 

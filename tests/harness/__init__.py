@@ -1,0 +1,1 @@
+"""Runs the real binaries for the system tests and the demo. Standard library only."""

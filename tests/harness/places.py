@@ -1,0 +1,37 @@
+"""Where things are, and free ports."""
+
+import os
+import pathlib
+import random
+import socket
+
+TESTS = pathlib.Path(__file__).resolve().parents[1]
+APPS = TESTS / "system" / "apps"
+PYTHON = "/usr/bin/python3"
+SANITIZED = os.environ.get("RELAYD_SANITIZE", "none") != "none"
+SOAK = bool(os.environ.get("RELAYD_SOAK"))
+
+
+def bin_dir():
+    return pathlib.Path(os.environ.get("RELAYD_BIN_DIR", TESTS.parent / "build" / "bin")).resolve()
+
+
+def program(name):
+    path = bin_dir() / name
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: build it first, or set RELAYD_BIN_DIR")
+    return str(path)
+
+
+def free_port(host="127.0.0.1"):
+    """A port that is free now, below the ephemeral range: no client's own port can take it meanwhile."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    while True:
+        port = random.SystemRandom().randrange(12000, 32000)
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+                return port
+            except OSError:
+                continue

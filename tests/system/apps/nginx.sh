@@ -1,0 +1,30 @@
+#!/bin/sh
+# nginx.sh FOLDER ADDRESS GENERATION: becomes an nginx in the foreground, with its files in FOLDER/GENERATION.
+set -eu
+folder=$1/nginx-$3
+mkdir -p "$folder"
+case $(id -u) in 0) user='user root;' ;; *) user='' ;; esac
+cat >"$folder/nginx.conf" <<CONF
+daemon off;
+$user
+worker_processes 1;
+pid $folder/pid;
+error_log stderr warn;
+events { worker_connections 512; }
+http {
+  access_log off;
+  client_body_temp_path $folder/body;
+  proxy_temp_path $folder/proxy;
+  fastcgi_temp_path $folder/fastcgi;
+  uwsgi_temp_path $folder/uwsgi;
+  scgi_temp_path $folder/scgi;
+  server {
+    listen $2;
+    add_header X-Request-Id \$http_x_request_id;
+    add_header X-Generation $3;
+    add_header X-Body-Length \$content_length;
+    location / { return 200 "generation $3\\n"; }
+  }
+}
+CONF
+exec /usr/sbin/nginx -p "$folder" -c "$folder/nginx.conf" -e stderr
