@@ -15,10 +15,7 @@
 namespace relayd::net {
 namespace {
 
-constexpr Tick kRetryPause = to_ticks(std::chrono::milliseconds(100));
 constexpr Tick kBacklogPause = to_ticks(std::chrono::milliseconds(50));
-// Resets before any byte, after which they are taken for the backend's will.
-constexpr std::uint8_t kMostRescues = 3;
 
 int pending_error(int fd) {
   int error = 0;

@@ -71,6 +71,9 @@ enum ConnectionFlag : std::uint8_t {
   kQueuedAgain = 4,  // on the worker's run-again list
 };
 
+// Resets before any byte was carried, after which they are taken for the backend's will and passed on.
+inline constexpr std::uint8_t kMostRescues = 3;
+
 struct Connection {
   std::uint64_t id = 0;         // worker << 48 | order of arrival at that worker
   std::uint64_t bytes_in = 0;   // passed on from the client to a backend

@@ -79,7 +79,7 @@ void Worker::release(ServiceState& service) {
     const bool probe = service.probing;
     if (probe) {
       if (!reached(now_, service.retry_at)) return;  // the tick comes back to it
-      service.retry_at = now_ + to_ticks(std::chrono::milliseconds(100));
+      service.retry_at = now_ + kRetryPause;
     }
     const Index index = service.held.front();
     leave_hold(service, index);

@@ -10,9 +10,6 @@
 namespace relayd::net {
 namespace {
 
-// A backend that resets clients on purpose, before a byte, is believed after so many times.
-constexpr std::uint8_t kMostRescues = 3;
-
 void count(Connection& connection, unsigned from, std::size_t size) {
   (from == kClient ? connection.bytes_in : connection.bytes_out) += size;
 }

@@ -45,6 +45,9 @@ struct PlaneShared {
   unsigned workers = 0;
 };
 
+// While no instance can be connected, one held client of each worker tries so often.
+inline constexpr Tick kRetryPause = to_ticks(std::chrono::milliseconds(100));
+
 // The part of the configuration that workers go by. 0: none.
 struct ServiceSettings {
   std::uint32_t max_connections = 0;
@@ -104,7 +107,6 @@ struct ServiceState {
   Tick retry_at = 0;
   bool release_queued = false;  // on the worker's list of services with clients to release
   bool paused = false;          // its listeners are out of the epoll set: there is no room
-  bool removed = false;
 
   struct Drain {
     std::uint32_t generation = 0;

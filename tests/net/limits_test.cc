@@ -161,5 +161,27 @@ TEST_P(LimitsTest, AFullQueueOfAUnixInstanceLosesNobody) {
   for (Peer& client : clients) EXPECT_EQ(client.receive(5), "hello");
 }
 
+TEST_P(LimitsTest, NoDescriptorIsLeft) {
+  const auto live = [] {
+    Plane plane({.threads = GetParam(), .service = {}});
+    EchoServer echo;
+    plane.route(echo.address());
+    std::vector<Peer> clients;
+    for (int i = 0; i < 20; ++i) {
+      clients.push_back(plane.client());
+      exchange(clients.back());
+    }
+    plane.hold();
+    plane.list();
+    clients.push_back(plane.client());
+    EXPECT_TRUE(plane.wait([&] { return plane.counts().held == 1; }));
+    clients.erase(clients.begin(), clients.begin() + 10);
+  };
+  live();  // libuv opens a few once per process
+  const std::size_t before = open_descriptors();
+  live();
+  EXPECT_EQ(open_descriptors(), before);
+}
+
 }  // namespace
 }  // namespace relayd::net::test

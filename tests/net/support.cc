@@ -12,14 +12,6 @@
 namespace relayd::net::test {
 namespace {
 
-std::size_t open_descriptors() {
-  std::size_t count = 0;
-  DIR* folder = ::opendir("/proc/self/fd");
-  while (::readdir(folder) != nullptr) ++count;
-  ::closedir(folder);
-  return count;
-}
-
 bool ready(int fd, short events, Duration within) {
   pollfd entry{.fd = fd, .events = events, .revents = 0};
   return ::poll(&entry, 1, static_cast<int>(within.count())) > 0;
@@ -142,14 +134,7 @@ void EchoServer::run() {
   }
 }
 
-Plane::Plane(Options options) : descriptors_before_(open_descriptors()) {
-  // libuv opens a few descriptors once per process: they are not a leak.
-  {
-    Loop first;
-    Async async(first, [] {});
-  }
-  descriptors_before_ = open_descriptors();
-  loop.run_nowait();
+Plane::Plane(Options options) {
   listener = make_listener(options.listen);
   Events events;
   events.drained = [this](ServiceId id, std::uint64_t token) {
@@ -198,6 +183,14 @@ bool Plane::wait(const std::function<bool()>& condition) {
     loop.run_once();
   }
   return true;
+}
+
+std::size_t open_descriptors() {
+  std::size_t count = 0;
+  DIR* folder = ::opendir("/proc/self/fd");
+  while (::readdir(folder) != nullptr) ++count;
+  ::closedir(folder);
+  return count;
 }
 
 Listener make_listener(const SocketAddress& address, std::string name) {

@@ -88,7 +88,7 @@ class Plane {
   static constexpr ServiceId kService = 3;
 
   explicit Plane(Options options);
-  // Ends by asserting that the loop closed clean and that no descriptor is left.
+  // Ends by asserting that the loop closed clean.
   ~Plane();
 
   Loop loop;
@@ -104,11 +104,9 @@ class Plane {
   std::vector<ConnectionInfo> list(std::size_t limit = 1000);
   // Runs the main loop until it is true; false after kPatience.
   bool wait(const std::function<bool()>& condition);
-
- private:
-  std::size_t descriptors_before_;
 };
 
+std::size_t open_descriptors();
 Listener make_listener(const SocketAddress& address, std::string name = "test");
 Endpoint make_endpoint(const SocketAddress& address, std::uint32_t generation = 1,
                        std::uint16_t instance = 0);
