@@ -1,4 +1,4 @@
-#include <ctime>
+#include <chrono>
 #include <optional>
 
 #include "control/relayctl/connections_view.h"
@@ -14,7 +14,10 @@ namespace {
 
 constexpr Duration kRedraw{500};
 
-std::int64_t unix_ms() { return static_cast<std::int64_t>(std::time(nullptr)) * 1000; }
+std::int64_t unix_ms() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<Duration>(now).count();
+}
 
 // Ctrl-C is the way to leave, not a failure.
 Ending left(const Ending& ending) { return ending.code == kExitInterrupted ? Ending{} : ending; }

@@ -154,6 +154,8 @@ std::vector<std::string> result_lines(const control::RolloverResult& result, con
     const GenerationStatus* old = after != nullptr ? find_generation(*after, result.from) : nullptr;
     if (result.drained && result.from != 0) {
       line += "; generation " + std::to_string(result.from) + " is gone";
+    } else if (old != nullptr && old->connections == 0) {
+      line += "; generation " + std::to_string(result.from) + " is " + printable(old->state);
     } else if (old != nullptr) {
       line += "; generation " + std::to_string(result.from) + " still has " +
               counted(old->connections, "connection");

@@ -205,6 +205,11 @@ TEST(ResultView, DoneFailedPlanned) {
       "✓ web: generation 3 serves (phased, 1.3 s); generation 2 still has 17 connections, cut in 12 s\n");
   EXPECT_EQ(joined(result_lines({"web", "hot", "done", "", 2, 3, 1300, true, {}}, nullptr, Style{})),
             "✓ web: generation 3 serves (hot, 1.3 s); generation 2 is gone\n");
+  auto emptied = after;
+  emptied.generations[1].connections = 0;
+  emptied.generations[1].state = "stopping";
+  EXPECT_THAT(joined(result_lines({"web", "phased", "done", "", 2, 3, 1300, false, {}}, &emptied, Style{})),
+              HasSubstr("generation 2 is stopping\n"));
   const auto before = Scene().service;
   EXPECT_EQ(
       joined(result_lines({"web",
