@@ -148,8 +148,11 @@ std::string SocketAddress::to_string() const {
   switch (family()) {
     case AF_UNIX:
       return "unix:" + path();
-    case AF_INET6:
-      return "[" + host() + "]:" + std::to_string(port());
+    case AF_INET6: {
+      std::string text = "[";
+      text.append(host()).append("]:").append(std::to_string(port()));
+      return text;
+    }
     case AF_INET:
       return host() + ":" + std::to_string(port());
     default:

@@ -11,11 +11,13 @@
 #include "proxy/config/config.h"
 #include "proxy/net/route.h"
 
-// The data plane as the main thread sees it: worker threads that accept, connect and relay. All functions belong to the
-// main thread; callbacks run on the main loop. Nothing but routes, commands and counts crosses to the workers.
+// The data plane as the main thread sees it: worker threads that accept, connect and relay. All functions
+// belong to the main thread; callbacks run on the main loop. Nothing but routes, commands and counts crosses
+// to the workers.
 namespace relayd::net {
 
-// Where clients of a service come in. Made once, kept for the life of the service, over rollovers and reloads.
+// Where clients of a service come in. Made once, kept for the life of the service, over rollovers and
+// reloads.
 struct Listener {
   std::string name;  // as configured: ":8080"
   SocketAddress address;
@@ -24,7 +26,7 @@ struct Listener {
 
 struct ConnectionInfo {
   std::uint64_t id = 0;
-  std::string client;          // address; "unix:" for Unix clients
+  std::string client;            // address; "unix:" for Unix clients
   std::uint32_t generation = 0;  // 0 while held
   std::uint16_t instance = 0;
   std::string state;  // "held", "connecting", "relaying", "half-closed", "lingering"
@@ -34,22 +36,24 @@ struct ConnectionInfo {
   std::uint64_t bytes_out = 0;  // to the client
 };
 
-// A reading of a service's counters. Totals only grow; gauges are of this moment, across threads only nearly so.
+// A reading of a service's counters. Totals only grow; gauges are of this moment, across threads only nearly
+// so.
 struct ServiceCounts {
   std::uint64_t accepted = 0;
   std::uint64_t active = 0;  // clients connected, held ones included
   std::uint64_t held = 0;
-  std::uint64_t held_total = 0;       // clients that have waited
-  std::uint64_t hold_timeouts = 0;    // clients closed because hold.timeout passed
-  std::uint64_t connect_failures = 0; // attempts at an instance that failed (the client went to another, or waited)
-  std::uint64_t cut = 0;              // connections closed at the end of graceful_timeout, or by restart or fast stop
+  std::uint64_t held_total = 0;     // clients that have waited
+  std::uint64_t hold_timeouts = 0;  // clients closed because hold.timeout passed
+  std::uint64_t connect_failures =
+      0;                  // attempts at an instance that failed (the client went to another, or waited)
+  std::uint64_t cut = 0;  // connections closed at the end of graceful_timeout, or by restart or fast stop
   std::uint64_t bytes_in = 0;
   std::uint64_t bytes_out = 0;
 };
 
 struct Events {
-  // No worker holds a connection or a connect to what drain() named any more, and none can get one. Exactly once per
-  // drain() call, with its token, also where two calls name the same generation.
+  // No worker holds a connection or a connect to what drain() named any more, and none can get one. Exactly
+  // once per drain() call, with its token, also where two calls name the same generation.
   std::function<void(ServiceId, std::uint64_t token)> drained;
 };
 
@@ -69,32 +73,36 @@ class DataPlane {
 
   // Starts accepting at once: with no route yet, clients are held. The listeners stay the caller's until
   // remove_service()'s callback.
-  void add_service(ServiceId id, const config::Service& service, const std::vector<const Listener*>& listeners);
-  // New limits, hold and listeners of a running service. A listener no longer in the list is emptied first: what is
-  // already in its queue is accepted; `done` runs when no worker uses the old listeners any more.
-  void update_service(ServiceId id, const config::Service& service, const std::vector<const Listener*>& listeners,
-                      std::function<void()> done);
-  // Stops accepting (after emptying the kernel's queue), keeps relaying. `done`: no worker uses the listeners.
+  void add_service(ServiceId id, const config::Service& service,
+                   const std::vector<const Listener*>& listeners);
+  // New limits, hold and listeners of a running service. A listener no longer in the list is emptied first:
+  // what is already in its queue is accepted; `done` runs when no worker uses the old listeners any more.
+  void update_service(ServiceId id, const config::Service& service,
+                      const std::vector<const Listener*>& listeners, std::function<void()> done);
+  // Stops accepting (after emptying the kernel's queue), keeps relaying. `done`: no worker uses the
+  // listeners.
   void stop_accepting(ServiceId id, std::function<void()> done);
   // Closes what is left of the service; `done`: no worker knows it.
   void remove_service(ServiceId id, std::function<void()> done);
 
-  // New connections go by this route from now on; held clients are released to it in arrival order, per worker.
-  // A route without endpoints holds. The release is complete (every held client has been given an endpoint, or stays
-  // held because none took it) before the worker looks at the next command of the main thread.
+  // New connections go by this route from now on; held clients are released to it in arrival order, per
+  // worker. A route without endpoints holds. The release is complete (every held client has been given an
+  // endpoint, or stays held because none took it) before the worker looks at the next command of the main
+  // thread.
   void set_route(ServiceId id, std::shared_ptr<const Route> route);
-  // Call after the set_route() that no longer names the generation (or its one instance; -1: all of them): reports
-  // Events::drained with the token when nothing is left.
+  // Call after the set_route() that no longer names the generation (or its one instance; -1: all of them):
+  // reports Events::drained with the token when nothing is left.
   void drain(ServiceId id, std::uint32_t generation, int instance, std::uint64_t token);
-  // Closes every connection of the generation (or of its one instance) now; a pending drain() then reports. A client
-  // whose connect is still under way has lost nothing yet: it is held and goes by the current route.
+  // Closes every connection of the generation (or of its one instance) now; a pending drain() then reports. A
+  // client whose connect is still under way has lost nothing yet: it is held and goes by the current route.
   void cut(ServiceId id, std::uint32_t generation, int instance);
   // Gives up on held clients: they are closed.
   void close_held(ServiceId id);
 
   ServiceCounts counts(ServiceId id) const;
   // Collects from all workers, then calls back once. At most `limit` entries.
-  void list_connections(ServiceId id, std::size_t limit, std::function<void(std::vector<ConnectionInfo>)> callback);
+  void list_connections(ServiceId id, std::size_t limit,
+                        std::function<void(std::vector<ConnectionInfo>)> callback);
 
  private:
   struct Impl;

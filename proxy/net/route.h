@@ -12,8 +12,8 @@ namespace relayd::net {
 
 using ServiceId = std::uint16_t;
 
-// Shared by all workers and read by the main thread: least_connections is true across threads. Outlives its route as
-// long as a connection counts on it.
+// Shared by all workers and read by the main thread: least_connections is true across threads. Outlives its
+// route as long as a connection counts on it.
 struct EndpointLoad {
   std::atomic<std::uint32_t> active{0};  // connections, and connects under way
   std::atomic<std::uint64_t> connections{0};
@@ -28,7 +28,8 @@ struct Endpoint {
   std::shared_ptr<EndpointLoad> load;
 };
 
-// Where new connections of a service go: immutable once handed to the workers. Without endpoints, clients are held.
+// Where new connections of a service go: immutable once handed to the workers. Without endpoints, clients are
+// held.
 struct Route {
   config::Balance balance = config::Balance::kLeastConnections;
   std::vector<Endpoint> endpoints;
