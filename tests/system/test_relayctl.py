@@ -1,11 +1,16 @@
 """relayctl: verbs, exit codes, --json; who may use the control socket, and what a hostile client can do to it."""
 
+import fcntl
 import json
 import os
+import pty
+import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
+import termios
 
 import pytest
 
@@ -135,6 +140,36 @@ def test_events(relayd):
     places_of = [max(i for i, t in enumerate(types) if t == wanted) for wanted in order]
     assert places_of == sorted(places_of), types
     assert "rollover_done" in relayd.ctl("events").stdout
+
+
+def on_a_terminal(command, seconds=60):
+    """What a person sees: the output of a command whose standard output is a terminal of 80 columns, and its exit code."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env={**os.environ, "TERM": "xterm"})
+    os.close(slave)
+    shown = b""
+    while select.select([master], [], [], seconds)[0]:
+        try:
+            shown += os.read(master, 65536)
+        except OSError:  # EIO: nobody has the terminal open any more
+            break
+    os.close(master)
+    return shown.decode(), process.wait(seconds)
+
+
+def test_live_progress_on_a_terminal_and_a_line_per_change_without(relayd):
+    relayd.start({"web": apps.demo(rollover={"graceful_timeout": "2s"})})
+    with http.connect(relayd.address) as link:
+        http.ask(link, "/slow?ms=250000")
+        relayd.wait_for(lambda s: relayd.generation(1)["connections"] == 1, "a request is under way")
+        shown, status = on_a_terminal(relayd.ctl_command("rollover", "--until", "drained"))
+    assert status == 0
+    assert "\x1b[" in shown, "it is drawn anew in place"
+    for word in ("generation 2", "drain", "1 connection"):
+        assert word in shown, shown
+    plain = relayd.ctl("rollover", "--until", "drained").stdout
+    assert "\x1b" not in plain and len(plain.splitlines()) >= 3, plain
 
 
 def test_stop(relayd):
