@@ -101,8 +101,7 @@ void execute(const ChildPlan& plan) {
 [[noreturn]] void run_child(const ChildPlan& plan) {
   if (::setpgid(0, 0) != 0) give_up(plan, Stage::kGroup);
   if (!Keeper::register_group(plan.keeper_channel, ::getpid())) give_up(plan, Stage::kKeeper);
-  reset_signals();  // before unblocking: a handler of relayd's must not run here, where it would write to
-                    // relayd's pipes
+  reset_signals();  // before unblocking: a handler of relayd's would write to relayd's own pipes
   if (plan.nofile != nullptr && ::setrlimit(RLIMIT_NOFILE, plan.nofile) != 0) give_up(plan, Stage::kNofile);
   if (::dup2(plan.dev_null, STDIN_FILENO) < 0) give_up(plan, Stage::kStreams);
   if (plan.streams.output >= 0 && ::dup2(plan.streams.output, STDOUT_FILENO) < 0)
@@ -111,8 +110,7 @@ void execute(const ChildPlan& plan) {
     give_up(plan, Stage::kStreams);
   if (plan.directory != nullptr && ::chdir(plan.directory) != 0) give_up(plan, Stage::kDirectory);
   if (plan.identity != nullptr) become(plan);
-  // After the change of user, which would clear it. A parent that died before this call is noticed by
-  // getppid().
+  // After the change of user, which would clear it. getppid() notices a parent that died before this call.
   if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || ::getppid() != plan.parent) give_up(plan, Stage::kParent);
   close_rest_on_exec();
   sigset_t none;
