@@ -15,7 +15,6 @@
 
 #include "proxy/backend/own_children.h"
 #include "proxy/backend/pidfd.h"
-#include "proxy/base/pidfd.h"
 
 namespace relayd::backend {
 namespace {

@@ -21,7 +21,6 @@
 #include "proxy/backend/keeper.h"
 #include "proxy/backend/pidfd.h"
 #include "proxy/base/loop.h"
-#include "proxy/base/pidfd.h"
 
 namespace relayd::backend {
 
