@@ -8,7 +8,6 @@ import socket
 TESTS = pathlib.Path(__file__).resolve().parents[1]
 APPS = TESTS / "system" / "apps"
 PYTHON = "/usr/bin/python3"
-SANITIZED = os.environ.get("RELAYD_SANITIZE", "none") != "none"
 SOAK = bool(os.environ.get("RELAYD_SOAK"))
 
 

@@ -9,6 +9,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <map>
 
 #include "proxy/base/address.h"
@@ -84,7 +85,7 @@ int run(const AppOptions& options) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   AppOptions options;
   options.listen = default_listen();
   options.service = from_environment("RELAY_SERVICE", "none");
@@ -122,4 +123,7 @@ int main(int argc, char** argv) {
     ::setrlimit(RLIMIT_NOFILE, &files);
   }
   return run(options);
+} catch (const std::exception& failure) {
+  std::fprintf(stderr, "demo_app: %s\n", failure.what());
+  return 1;
 }

@@ -101,6 +101,7 @@ int main(int argc, char** argv) {
                 static_cast<unsigned long long>(moment().time_since_epoch().count()));
   Run run{options, report, epoll.get(), prefix};
   std::vector<std::unique_ptr<Client>> clients;
+  clients.reserve(options.clients);
   for (unsigned i = 0; i < options.clients; ++i) clients.push_back(std::make_unique<Client>(run, i));
   serve(options, run, clients, signals.get());
   report.unfinished(busy(clients));
