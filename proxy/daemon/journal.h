@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "control/protocol/messages.h"
-#include "proxy/rollover/driver.h"
+#include "proxy/rollover/report.h"
 
 namespace relayd {
 

@@ -12,29 +12,9 @@
 #include "proxy/base/loop.h"
 #include "proxy/net/data_plane.h"
 #include "proxy/rollover/machine.h"
+#include "proxy/rollover/report.h"
 
 namespace relayd::rollover {
-
-// Something that happened to a service, for the log and for `relayctl events`.
-struct Happening {
-  std::string type;  // "switched", "rollover_failed" …: control/PROTOCOL.md has the list
-  GenerationNumber generation = 0;
-  int instance = -1;
-  std::string message;  // one line
-  std::map<std::string, std::string> details;
-};
-
-// How a rollover went.
-struct Report {
-  config::Mode mode = config::Mode::kPhased;
-  Outcome outcome = Outcome::kDone;
-  std::string reason;  // may have several lines: the app's last words are in it
-  GenerationNumber from = 0;
-  GenerationNumber to = 0;
-  Duration duration{};
-  std::int64_t ended_unix_ms = 0;
-  bool drained = false;
-};
 
 // Carries one service through its rollovers: feeds the machine with what processes, workers and people do,
 // and carries out what it says. Belongs to the main thread. Owns the service's instances; the loop, the data
@@ -136,8 +116,6 @@ class Driver {
   void feed_deferred_ready();
   std::string last_words(Key key) const;
   std::string why_not_ready() const;
-  void happened(std::string type, GenerationNumber generation, int instance, std::string message,
-                std::map<std::string, std::string> details = {});
   void forget_unused();
 
   // Constant after construction.

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "proxy/rollover/driver.h"
+#include "proxy/rollover/wording.h"
 
 namespace relayd::rollover {
 namespace {
@@ -11,13 +12,6 @@ std::int64_t unix_now_ms() {
              std::chrono::system_clock::now().time_since_epoch())
       .count();
 }
-
-std::string instance_name(GenerationNumber generation, int instance) {
-  return "generation " + std::to_string(generation) +
-         (instance >= 0 ? " instance " + std::to_string(instance) : "");
-}
-
-std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
 }  // namespace
 
@@ -84,31 +78,8 @@ void Driver::carry_out(const action::RolloverEnded& a) {
   const RolloverInProgress& r = a.rollover;
   Report report{r.mode, r.outcome, r.reason, r.from, r.to, monotonic_now() - r.began, unix_now_ms(), false};
   last_report_ = report;
-  const std::string took = std::to_string(report.duration.count()) + " ms";
-  std::map<std::string, std::string> details{{"mode", config::to_string(r.mode)},
-                                             {"from", std::to_string(r.from)},
-                                             {"to", std::to_string(r.to)},
-                                             {"duration_ms", std::to_string(report.duration.count())}};
-  if (!r.reason.empty()) details["reason"] = r.reason;
-  const std::string mode = config::to_string(r.mode);
   const GenerationNumber serves = state_.serving() != nullptr ? state_.serving()->number : 0;
-  const std::string now_serves = serves != 0 ? "; generation " + std::to_string(serves) + " serves" : "";
-  switch (r.outcome) {
-    case Outcome::kDone:
-      happened("rollover_done", r.to, -1,
-               mode + " rollover from generation " + std::to_string(r.from) + " to " + std::to_string(r.to) +
-                   " done in " + took,
-               details);
-      break;
-    case Outcome::kFailed:
-      happened("rollover_failed", r.to, -1, mode + " rollover failed: " + first_line(r.reason) + now_serves,
-               details);
-      break;
-    case Outcome::kAborted:
-      happened("rollover_aborted", r.to, -1, mode + " rollover aborted: " + first_line(r.reason) + now_serves,
-               details);
-      break;
-  }
+  outside_.happened(describe(report, serves));
   const auto done = std::exchange(on_rollover_end_, nullptr);
   if (!done) return;
   if (until_drained_ && r.outcome == Outcome::kDone && state_.find(r.from) != nullptr) {
@@ -122,97 +93,19 @@ void Driver::carry_out(const action::RolloverEnded& a) {
 void Driver::carry_out(const action::WantRollover&) { outside_.want_rollover(); }
 
 void Driver::carry_out(const action::LaunchFailed& a) {
-  happened("launch_failed", state_.last_served, -1,
-           "cannot start " + service_.name + ": " + first_line(a.why), {{"reason", a.why}});
+  outside_.happened({"launch_failed",
+                     state_.last_served,
+                     -1,
+                     "cannot start " + service_.name + ": " + first_line(a.why),
+                     {{"reason", a.why}}});
   outside_.launch_failed(a.why);
 }
 
-void Driver::carry_out(const action::Note& a) {
-  using Kind = action::Note::Kind;
-  const std::string name = instance_name(a.generation, a.instance);
-  std::string message;
-  switch (a.kind) {
-    case Kind::kGenerationStarting:
-      message = name + " starts";
-      break;
-    case Kind::kGenerationReady:
-      message = name + " is ready";
-      break;
-    case Kind::kSwitched:
-      message = "new connections go to " + name;
-      break;
-    case Kind::kHolding:
-      message = "no instance is ready: new connections are held";
-      break;
-    case Kind::kReleased:
-      message = "connections go to " + name;
-      break;
-    case Kind::kDraining:
-      message = name + " drains";
-      break;
-    case Kind::kDrained:
-      message = name + " has no connection left";
-      break;
-    case Kind::kCut:
-      message = "what is left on " + name + " is closed";
-      break;
-    case Kind::kGenerationStopped:
-      message = name + " has stopped";
-      break;
-    case Kind::kRolloverStarted:
-      message = a.text + " rollover from " + name;
-      break;
-    case Kind::kRolloverFailing:
-      message = name + " will not serve";
-      break;
-    case Kind::kRestoring:
-      message = "the definition of " + name + " is started again";
-      break;
-    case Kind::kInstanceExited:
-      message = name + " ended unasked";
-      break;
-    case Kind::kInstanceStopped:
-      message = name + " has ended";
-      break;
-    case Kind::kInstanceRestarting:
-      message = name + " is started again";
-      break;
-    case Kind::kInstanceReady:
-      message = name + " is ready";
-      break;
-    case Kind::kInstanceUnhealthy:
-      message = name + " fails its checks";
-      break;
-    case Kind::kInstanceHealthy:
-      message = name + " is healthy again";
-      break;
-    case Kind::kInstanceKilled:
-      message = name + " is killed";
-      break;
-    case Kind::kPaused:
-      message = "paused: nothing runs, new connections are held";
-      break;
-    case Kind::kResumed:
-      message = "resumed";
-      break;
-    case Kind::kScaled:
-      message = name + " gets " + a.text + " instances";
-      break;
-  }
-  std::map<std::string, std::string> details;
-  if (!a.text.empty() && a.kind != Kind::kRolloverStarted && a.kind != Kind::kScaled) {
-    message += (a.kind == Kind::kInstanceRestarting || a.kind == Kind::kDraining ||
-                        a.kind == Kind::kSwitched || a.kind == Kind::kGenerationStarting
-                    ? " "
-                    : ": ") +
-               first_line(a.text);
-    details["text"] = a.text;
-  }
-  if (a.kind == Kind::kRolloverStarted) details["mode"] = a.text;
-  happened(to_string(a.kind), a.generation, a.instance, std::move(message), std::move(details));
-}
+void Driver::carry_out(const action::Note& a) { outside_.happened(describe(a)); }
 
-void Driver::carry_out(const action::Stopped&) { happened("service_stopped", 0, -1, "service has stopped"); }
+void Driver::carry_out(const action::Stopped&) {
+  outside_.happened({"service_stopped", 0, -1, "service has stopped", {}});
+}
 
 // ---- Reports from instances
 // ---------------------------------------------------------------------------------------
@@ -273,11 +166,6 @@ std::string Driver::why_not_ready() const {
     return "instance " + std::to_string(i) + (words.empty() ? " has not said anything" : ": " + words);
   }
   return "";
-}
-
-void Driver::happened(std::string type, GenerationNumber generation, int instance, std::string message,
-                      std::map<std::string, std::string> details) {
-  outside_.happened({std::move(type), generation, instance, std::move(message), std::move(details)});
 }
 
 }  // namespace relayd::rollover
