@@ -24,6 +24,7 @@ std::string check_instance(const Generation& g, const Instance& i) {
                  ? ""
                  : "an instance of a stopping generation was not told to stop";
     case InstanceState::kKilled:
+      return i.due ? "" : "nobody waits for the end of a killed process";
     case InstanceState::kGone:
       return "";
   }

@@ -18,12 +18,15 @@ void Step::operator()(const event::Rollover& e) {
   s_.policy = e.policy;
   s_.again = false;
   Generation* serving = s_.serving();
-  s_.rollover =
-      RolloverInProgress{e.mode, serving != nullptr ? serving->number : s_.last_served, 0, now_, {}, {}};
+  RolloverInProgress rollover;
+  rollover.mode = e.mode;
+  rollover.from = serving != nullptr ? serving->number : s_.last_served;
+  rollover.from_paused = serving == nullptr;
+  rollover.began = now_;
+  s_.rollover = std::move(rollover);
   note(Kind::kRolloverStarted, s_.rollover->from, -1, config::to_string(e.mode));
 
   if (serving != nullptr && e.mode == config::Mode::kPhased) {
-    cut_oldest_over(s_.policy.max_old_generations);
     s_.phase = Phase::kPhasedStart;
     s_.rollover->to = create(e.launch, 0, GenerationState::kStarting);
     return;
@@ -43,6 +46,10 @@ void Step::operator()(const event::RolloverLater&) {
 void Step::operator()(const event::Abort&) {
   if (!s_.rollover || s_.rollover->outcome != Outcome::kDone) return;
   const std::string reason = "aborted on request";
+  if (s_.rollover->from_paused) {  // nobody served before, on purpose
+    pause(reason);
+    return;
+  }
   if (s_.phase != Phase::kEmptying) {
     fail(Outcome::kAborted, reason);
     return;
@@ -70,14 +77,7 @@ void Step::operator()(const event::Pause&) {
     default:
       break;
   }
-  if (s_.stop_by) return;
-  s_.again = false;
-  s_.pending.reset();
-  s_.phase = Phase::kPausing;
-  settle_outcome(Outcome::kAborted, "paused on request");
-  end_rollover();
-  if (Generation* starting = s_.starting()) stop_generation(*starting);
-  if (Generation* serving = s_.serving()) begin_drain(*serving);
+  if (!s_.stop_by) pause("paused on request");
 }
 
 void Step::operator()(const event::Resume&) {
@@ -101,7 +101,22 @@ void Step::operator()(const event::Scale& e) {
   }
 }
 
-void Step::operator()(const event::Adjust& e) { s_.policy = e.policy; }
+void Step::operator()(const event::Adjust& e) {
+  const auto adjust = [&e](Launch& launch) {
+    launch.ready_timeout = e.launch.ready_timeout;
+    launch.kill_timeout = e.launch.kill_timeout;
+    launch.restart_delay = e.launch.restart_delay;
+  };
+  s_.policy = e.policy;
+  adjust(s_.last_launch);
+  if (s_.pending) adjust(s_.pending->launch);
+  for (Generation& g : s_.generations) {
+    adjust(g.launch);
+    for (Instance& i : g.instances) {
+      i.next_delay = std::clamp(i.next_delay, e.launch.restart_delay.min, e.launch.restart_delay.max);
+    }
+  }
+}
 
 void Step::operator()(const event::Stop& e) {
   if (s_.phase == Phase::kStopped) return;
@@ -137,6 +152,17 @@ void Step::operator()(const event::Tick& e) {
   if (s_.stop_by && *s_.stop_by <= now_) begin_stop(false);
 }
 
+// From whatever phase: nothing serves or starts any more.
+void Step::pause(std::string reason) {
+  s_.again = false;
+  s_.pending.reset();
+  s_.phase = Phase::kPausing;
+  settle_outcome(Outcome::kAborted, std::move(reason));
+  end_rollover();
+  if (Generation* starting = s_.starting()) stop_generation(*starting);
+  if (Generation* serving = s_.serving()) begin_drain(*serving);
+}
+
 // The serving role is empty from here on: clients are held until `pending` is ready.
 void Step::empty_then_start(Pending pending) {
   s_.pending = std::move(pending);
@@ -148,6 +174,7 @@ void Step::switch_over() {
   const GenerationNumber old_number = old != nullptr ? old->number : 0;
   Generation& next = *s_.starting();
   note(Kind::kGenerationReady, next.number);
+  if (old != nullptr) cut_oldest_over(s_.policy.max_old_generations);
   // One moment for new connections: no state in which neither or both would take them is ever given out.
   if (old != nullptr) old->state = GenerationState::kDraining;
   next.state = GenerationState::kServing;

@@ -31,6 +31,7 @@ struct Scale {
 };
 struct Adjust {  // a reload changed what does not need a rollover
   Policy policy;
+  Launch launch;  // of it: the time limits and the back-off, for generations that run already too
 };
 struct Stop {
   bool fast = false;

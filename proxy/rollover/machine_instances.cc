@@ -1,14 +1,13 @@
 #include <algorithm>
 
+#include "proxy/config/loader.h"
 #include "proxy/rollover/machine_steps.h"
 
 namespace relayd::rollover {
 namespace {
 
-std::string seconds(Duration d) {
-  const auto ms = d.count();
-  return ms % 1000 == 0 ? std::to_string(ms / 1000) + "s" : std::to_string(ms) + "ms";
-}
+// A process that KILL does not end hangs in the kernel (on a dead network file system, say): told so often.
+constexpr Duration kKilledPatience = std::chrono::seconds(10);
 
 bool is_over(const Generation& g) {
   return g.state == GenerationState::kStopping &&
@@ -65,18 +64,21 @@ void Step::operator()(const event::InstanceExited& e) {
   const bool asked_to =
       instance->state == InstanceState::kStopping || instance->state == InstanceState::kKilled;
   note(asked_to ? Kind::kInstanceStopped : Kind::kInstanceExited, e.generation, e.instance, e.why);
-  const bool restart =
-      g.state == GenerationState::kServing && s_.phase != Phase::kStopping && e.instance < g.launch.instances;
-  if (restart) {
+  const bool was_killed = instance->state == InstanceState::kKilled;
+  const bool wanted = e.instance < g.launch.instances && s_.phase != Phase::kStopping;
+  if (g.state == GenerationState::kServing && wanted && (!asked_to || was_killed)) {
     restart_later(g, e.instance, e.why);
     return;
   }
   instance->state = InstanceState::kGone;
   instance->due.reset();
   instance->drain = 0;
-  if (g.state == GenerationState::kStarting && e.instance < g.launch.instances) {
+  if (!wanted) return;
+  if (g.state == GenerationState::kStarting && !asked_to) {
     fail(Outcome::kFailed, "instance " + std::to_string(e.instance) + " of generation " +
                                std::to_string(g.number) + ": " + e.why);
+  } else if (g.state == GenerationState::kStarting || g.state == GenerationState::kServing) {
+    start_instance(g, e.instance);  // it was one too many when it was told to end, and is wanted again
   }
 }
 
@@ -122,7 +124,7 @@ void Step::begin_drain(Generation& g) {
   g.due = now_ + s_.policy.graceful_timeout;
   g.drain = ++s_.last_drain;
   update_route();
-  note(Kind::kDraining, g.number, -1, "for at most " + seconds(s_.policy.graceful_timeout));
+  note(Kind::kDraining, g.number, -1, "for at most " + config::format_duration(s_.policy.graceful_timeout));
   emit(action::Drain{g.number, -1, g.drain});
   for (std::size_t n = 0; n < g.instances.size(); ++n) {
     const auto i = static_cast<InstanceIndex>(n);
@@ -184,7 +186,7 @@ void Step::cut_oldest_over(unsigned limit) {
 void Step::generation_due(Generation& g, const std::string& why_not_ready) {
   if (g.state == GenerationState::kStarting) {
     std::string why = "generation " + std::to_string(g.number) + " was not ready within " +
-                      seconds(g.launch.ready_timeout) + " (ready_timeout)";
+                      config::format_duration(g.launch.ready_timeout) + " (ready_timeout)";
     if (!why_not_ready.empty()) why += ": " + why_not_ready;
     fail(Outcome::kFailed, std::move(why));
   } else if (g.state == GenerationState::kDraining) {
@@ -289,6 +291,7 @@ void Step::kill_instance(Generation& g, InstanceIndex i) {
     return;
   }
   instance.state = InstanceState::kKilled;
+  instance.due = now_ + kKilledPatience;
   emit(action::KillInstance{g.number, i});
 }
 
@@ -303,7 +306,7 @@ void Step::restart_later(Generation& g, InstanceIndex i, const std::string& why)
   instance.due = now_ + instance.next_delay;
   instance.drain = 0;
   ++instance.restarts;
-  note(Kind::kInstanceRestarting, g.number, i, "in " + seconds(instance.next_delay));
+  note(Kind::kInstanceRestarting, g.number, i, "in " + config::format_duration(instance.next_delay));
   instance.next_delay = std::min(instance.next_delay * 2, delay.max);
   update_route();
   if (!g.was_ready && !reported) launch_failed(g, "instance " + std::to_string(i) + ": " + why);
@@ -314,7 +317,7 @@ void Step::launch_failed(const Generation& g, const std::string& why) {
   emit(action::LaunchFailed{"generation " + std::to_string(g.number) + ", " + why});
   if (s_.phase != Phase::kRestoring) return;
   s_.phase = Phase::kServing;
-  s_.rollover->reason += "; and the previous definition, started again as generation " +
+  s_.rollover->reason += "\nThe previous definition, started again as generation " +
                          std::to_string(g.number) +
                          ", does not start either (it is tried again with back-off): " + why;
   end_rollover();
@@ -326,7 +329,8 @@ void Step::instance_due(Generation& g, InstanceIndex i) {
       start_instance(g, i);
       return;
     case InstanceState::kStarting: {
-      const std::string why = "not ready within " + seconds(g.launch.ready_timeout) + " (ready_timeout)";
+      const std::string why =
+          "not ready within " + config::format_duration(g.launch.ready_timeout) + " (ready_timeout)";
       note(Kind::kInstanceKilled, g.number, i, why);
       kill_instance(g, i);
       if (!g.was_ready) launch_failed(g, "instance " + std::to_string(i) + ": " + why);
@@ -339,8 +343,15 @@ void Step::instance_due(Generation& g, InstanceIndex i) {
       return;
     case InstanceState::kStopping:
       note(Kind::kInstanceKilled, g.number, i,
-           "still there after kill_timeout " + seconds(g.launch.kill_timeout));
+           "still there after kill_timeout " + config::format_duration(g.launch.kill_timeout));
       kill_instance(g, i);
+      return;
+    case InstanceState::kKilled:
+      note(Kind::kInstanceKilled, g.number, i, "still there after KILL: it hangs in the kernel");
+      g.instances[i].due = now_ + kKilledPatience;
+      if (s_.phase != Phase::kStopping) return;
+      g.instances[i].state = InstanceState::kGone;  // relayd does not wait for it for ever
+      g.instances[i].due.reset();
       return;
     default:
       g.instances[i].due.reset();

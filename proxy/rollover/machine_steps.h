@@ -37,6 +37,7 @@ class Step {
   using Kind = action::Note::Kind;
 
   // The service: machine.cc
+  void pause(std::string reason);
   void empty_then_start(Pending pending);
   void switch_over();
   void fail(Outcome outcome, std::string reason);

@@ -67,7 +67,7 @@ enum class InstanceState : std::uint8_t {
   kUnhealthy,  // runs, but its checks fail: not in the route
   kDraining,   // one too many after `scale`; `due`: what is left is cut
   kStopping,   // got stop_signal; `due`: KILL
-  kKilled,     // got KILL
+  kKilled,     // got KILL; `due`: said again, for a process that hangs in the kernel
   kGone,       // no process
 };
 const char* to_string(InstanceState state);
@@ -117,7 +117,8 @@ const char* to_string(Outcome outcome);
 struct RolloverInProgress {
   config::Mode mode = config::Mode::kPhased;
   GenerationNumber from = 0;
-  GenerationNumber to = 0;  // 0 until it is created
+  bool from_paused = false;  // an abort goes back to the pause
+  GenerationNumber to = 0;   // 0 until it is created
   TimePoint began{};
   Outcome outcome = Outcome::kDone;  // what it will have been; settled by a failure or an abort
   std::string reason;                // of the failure

@@ -85,6 +85,36 @@ TEST_F(Machine, ARolloverBringsAPausedServiceBack) {
   EXPECT_THAT(ready(2), ElementsAre("route 2.0", "ended done"));
 }
 
+TEST_F(Machine, AbortOfARolloverBegunWhilePausedGoesBackToThePause) {
+  serve();
+  send(event::Pause{});
+  drained(1);
+  exited(1);
+  roll(Mode::kPhased);
+  EXPECT_THAT(send(event::Abort{}), ElementsAre("ended aborted", "stop 2.0"));
+  exited(2);
+  EXPECT_EQ(state.phase, Phase::kPaused);
+}
+
+TEST_F(Machine, AReloadChangesTheTimeLimitsOfWhatRuns) {
+  serve();
+  Launch adjusted = launch;
+  adjusted.kill_timeout = 1s;
+  send(event::Adjust{policy, adjusted});
+  roll(Mode::kPhased);
+  ready(2);
+  drained(1);
+  EXPECT_THAT(later(1s), ElementsAre("kill 1.0"));
+}
+
+TEST_F(Machine, AProcessThatKillDoesNotEndIsToldOfAndNotWaitedForAtTheEnd) {
+  serve();
+  send(event::Stop{true, false});
+  send(event::AcceptingStopped{});
+  EXPECT_THAT(later(5s), ElementsAre("kill 1.0"));
+  EXPECT_THAT(later(10s), ElementsAre("stopped"));
+}
+
 TEST_F(Machine, PauseAbortsARollover) {
   serve();
   roll(Mode::kPhased);

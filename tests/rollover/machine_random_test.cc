@@ -8,6 +8,7 @@
 #include <map>
 #include <random>
 #include <set>
+#include <utility>
 
 #include "proxy/rollover/machine.h"
 
@@ -62,6 +63,12 @@ class World {
     ++events_;
     const std::set<Key> protected_ones = untouchable(event);
     const GenerationNumber serving_before = state_.serving() != nullptr ? state_.serving()->number : 0;
+    if (std::holds_alternative<event::Rollover>(event) && may_roll_over(state_)) {
+      rolling_ = true;
+      cause_ = false;
+    }
+    // Only a process that ended unasked, or time that passed, may fail a rollover.
+    if (std::holds_alternative<event::Tick>(event)) cause_ = true;
     const Actions actions = step(state_, event, now_);
     const GenerationNumber serving_now = state_.serving() != nullptr ? state_.serving()->number : 0;
     for (const Action& action : actions) {
@@ -74,6 +81,11 @@ class World {
       const auto found = processes_.find({entry.generation, entry.instance});
       if (found == processes_.end() || !found->second.ready)
         fail("clients are sent to a process that is not ready");
+    }
+    for (const Key& key : std::exchange(stillborn_, {})) {
+      if (processes_.erase(key) == 0) continue;
+      cause_ = true;
+      send(event::InstanceExited{key.first, key.second, "exec: No such file or directory"});
     }
     if (want_rollover_) {
       want_rollover_ = false;
@@ -129,6 +141,7 @@ class World {
       }
     }
     if (!processes_.try_emplace({a.generation, a.instance}).second) fail("started twice");
+    if (unruly_ && chance(5)) stillborn_.push_back({a.generation, a.instance});
   }
   void carry_out(const action::StopInstance& a) {
     const auto found = processes_.find({a.generation, a.instance});
@@ -160,6 +173,9 @@ class World {
   }
   void carry_out(const action::CloseHeld&) {}
   void carry_out(const action::RolloverEnded& a) {
+    if (!rolling_) fail("a rollover ended that nobody had asked for, or twice");
+    rolling_ = false;
+    if (a.rollover.outcome == Outcome::kFailed && !cause_) fail("a rollover failed without a cause");
     if (a.rollover.outcome == Outcome::kDone && a.rollover.to == 0)
       fail("a rollover to nowhere was called done");
     if (a.rollover.outcome != Outcome::kDone && a.rollover.reason.empty()) fail("a failure without a reason");
@@ -170,7 +186,9 @@ class World {
   }
   void carry_out(const action::Note&) {}
   void carry_out(const action::Stopped&) {
-    if (!processes_.empty()) fail("stopped with processes left");
+    for (const auto& [key, process] : processes_) {
+      if (!process.killed) fail("stopped with a process left that was not even killed");
+    }
   }
 
   // ---- the world moves ----
@@ -185,6 +203,7 @@ class World {
     const Key key = any_process();
     Process& p = processes_.at(key);
     if (p.killed || (p.told_to_stop && chance(50)) || chance(15)) {
+      cause_ |= !p.killed && !p.told_to_stop;
       processes_.erase(key);
       send(event::InstanceExited{key.first, key.second, "exit status 1"});
     } else if (!p.ready) {
@@ -224,7 +243,7 @@ class World {
     } else if (chance(10)) {
       send(event::Stop{chance(30), chance(50)});
     } else {
-      send(event::Adjust{policy()});
+      send(event::Adjust{policy(), launch()});
     }
   }
 
@@ -272,6 +291,7 @@ class World {
 
   // Everybody behaves from here on: what starts gets ready, what is told to stop ends, drains are answered.
   void come_to_rest() {
+    unruly_ = false;
     for (int i = 0; i < 5000 && broken_.empty(); ++i) {
       bool moved = false;
       for (auto it = processes_.begin(); it != processes_.end();) {
@@ -313,7 +333,7 @@ class World {
 
   void check_rest() {
     if (next_deadline(state_)) return fail("it never comes to rest");
-    if (state_.rollover) return fail("a rollover never ended");
+    if (state_.rollover || rolling_) return fail("a rollover never ended");
     if (state_.phase == Phase::kPaused || state_.phase == Phase::kStopped) {
       if (!processes_.empty()) fail("processes are left after a pause or a stop");
       return;
@@ -332,11 +352,15 @@ class World {
   std::map<Key, Process> processes_;
   std::set<GenerationNumber> definitions_;
   std::vector<RouteEntry> route_;
+  std::vector<Key> stillborn_;  // could not even be started: told after the step's other actions
+  bool unruly_ = true;
   std::vector<std::uint64_t> drains_;
   GenerationNumber newest_ = 0;
   bool stop_accepting_ = false;
   bool accepting_stopped_ = false;
   bool want_rollover_ = false;
+  bool rolling_ = false;  // a rollover was taken and has not ended
+  bool cause_ = false;    // something happened since that may fail it
   std::uint64_t events_ = 0;
   std::string broken_;
 };

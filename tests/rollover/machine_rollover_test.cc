@@ -115,13 +115,27 @@ TEST_F(Machine, AbortOfAPhasedStartStopsTheNewOnePolitely) {
   EXPECT_THAT(state.route, ElementsAre(RouteEntry{1, 0}));
 }
 
-TEST_F(Machine, OldGenerationsBeyondTheLimitAreCutOldestFirst) {
+TEST_F(Machine, OldGenerationsBeyondTheLimitAreCutOldestFirstWhenOneMoreWouldDrain) {
   serve();
   roll(Mode::kPhased);
   ready(2);
   roll(Mode::kPhased);
   ready(3);
-  EXPECT_THAT(roll(Mode::kPhased), ElementsAre("cut 1", "stop 1.0", "create 4", "start 4.0"));
+  EXPECT_THAT(roll(Mode::kPhased), ElementsAre("create 4", "start 4.0"));
+  EXPECT_THAT(exited(4), ElementsAre("ended failed")) << "nothing was cut for a rollover that failed";
+  roll(Mode::kPhased);
+  EXPECT_THAT(ready(5), ElementsAre("cut 1", "stop 1.0", "route 5.0", "drain 3", "ended done"));
+}
+
+TEST_F(Machine, ScaledDownAndUpAgainWhileItStartsIsNotAFailure) {
+  launch.instances = 2;
+  serve();
+  roll(Mode::kPhased);
+  send(event::Scale{1});
+  send(event::Scale{2});
+  EXPECT_THAT(exited(2, 1), ElementsAre("start 2.1")) << "it ended because it was told to";
+  ready(2, 0);
+  EXPECT_THAT(ready(2, 1), Contains("ended done"));
 }
 
 TEST_F(Machine, HotHoldsDrainsStopsThenStarts) {
