@@ -178,7 +178,7 @@ bool Worker::reserve(ServiceState& service, bool held) {
     return false;
   }
   if (plane_.descriptors.fetch_add(kDescriptorsPerClient, std::memory_order_relaxed) + kDescriptorsPerClient >
-      plane_.max_descriptors) {
+      plane_.max_descriptors.load(std::memory_order_relaxed)) {
     plane_.descriptors.fetch_sub(kDescriptorsPerClient, std::memory_order_relaxed);
     shared.active.fetch_sub(1, std::memory_order_relaxed);
     return false;

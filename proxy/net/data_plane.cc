@@ -108,6 +108,10 @@ DataPlane::DataPlane(Loop& main, const Options& options, Events events)
 
 DataPlane::~DataPlane() = default;
 
+void DataPlane::set_max_descriptors(std::uint64_t most) {
+  impl_->plane.max_descriptors.store(most, std::memory_order_relaxed);
+}
+
 void DataPlane::add_service(ServiceId id, const config::Service& service,
                             const std::vector<const Listener*>& listeners) {
   const auto shared = std::make_shared<ServiceShared>(impl_->plane.workers);

@@ -71,6 +71,10 @@ class DataPlane {
   DataPlane(const DataPlane&) = delete;
   DataPlane& operator=(const DataPlane&) = delete;
 
+  // Options::max_descriptors from now on. Nobody is closed by a lower one; those who wait for room look at a
+  // higher one within a tick (50 ms).
+  void set_max_descriptors(std::uint64_t most);
+
   // Starts accepting at once: with no route yet, clients are held. The listeners stay the caller's until
   // remove_service()'s callback.
   void add_service(ServiceId id, const config::Service& service,

@@ -40,7 +40,7 @@ struct ServiceShared {
 
 // What the workers of a data plane share beside the services.
 struct PlaneShared {
-  std::uint64_t max_descriptors = 0;
+  std::atomic<std::uint64_t> max_descriptors{0};  // written by the main thread
   std::atomic<std::uint64_t> descriptors{0};
   unsigned workers = 0;
 };

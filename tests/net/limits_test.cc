@@ -60,6 +60,23 @@ TEST_P(LimitsTest, AFewDescriptorsServeMany) {
   EXPECT_EQ(plane.counts().connect_failures, 0U);
 }
 
+// Descriptors are shared out anew when a service or an instance comes: whoever waits for one hears of it.
+TEST_P(LimitsTest, MoreDescriptorsLetInThoseWhoWait) {
+  Plane plane({.threads = GetParam(), .service = {}, .max_descriptors = 2});
+  EchoServer echo;
+  plane.route(echo.address());
+  Peer first = plane.client();
+  exchange(first);
+  Peer second = plane.client();
+  second.send("hello");
+  EXPECT_TRUE(second.nothing_arrives(Duration(100)));
+  plane.data->set_max_descriptors(4);
+  EXPECT_EQ(second.receive(5), "hello");
+  plane.data->set_max_descriptors(2);
+  exchange(first);
+  exchange(second);
+}
+
 // The process itself runs out (EMFILE): clients wait, connects wait, nobody is dropped.
 TEST_P(LimitsTest, WithoutDescriptorsEverybodyWaits) {
   EchoServer echo;
