@@ -144,7 +144,10 @@ def test_events(relayd):
 
 def on_a_terminal(command, seconds=60):
     """What a person sees: the output of a command whose standard output is a terminal of 80 columns, and its exit code."""
-    master, slave = pty.openpty()
+    try:
+        master, slave = pty.openpty()
+    except OSError:
+        pytest.skip("no /dev/pts here: the live view of relayctl was not tested")
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env={**os.environ, "TERM": "xterm"})
     os.close(slave)
