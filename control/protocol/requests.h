@@ -79,7 +79,7 @@ using Call = std::variant<StatusCall, RolloverCall, AbortCall, PauseCall, Resume
                           ConnectionsCall, SubscribeCall, RecentCall, StopCall, VersionCall>;
 
 // More processes than this of one service is a typing error, not a wish.
-inline constexpr unsigned kMostInstances = 1024;
+inline constexpr unsigned kMostInstances = 1000;
 
 // "status", "events.subscribe" …, in the order of Call's alternatives.
 const std::vector<std::string_view>& method_names();

@@ -200,7 +200,7 @@ void check_backend(const Section& section, const Backend& backend) {
                               " on this machine ('getent passwd' lists them)");
   }
   if (!is_id(backend.group)) check_group(section, backend.group);
-  section.bounded("instances", backend.instances, 1, 1000);
+  section.bounded("instances", backend.instances, 1, kMostInstances);
   if (backend.nofile) section.bounded("limits.nofile", *backend.nofile, 16, 1U << 30);
   section.bounded("kill_timeout", backend.kill_timeout, 0s, 1h);
   section.bounded("restart_delay.min", backend.restart_delay.min, 1ms, 1h);

@@ -94,6 +94,8 @@ struct RestartDelay {
   bool operator==(const RestartDelay&) const = default;
 };
 
+inline constexpr unsigned kMostInstances = 1000;  // of a service
+
 struct Backend {
   std::vector<std::string> command;
   AddressKind address = AddressKind::kPort;

@@ -162,6 +162,11 @@ std::expected<CommandLine, Exit> usage(const std::string& message) {
 
 }  // namespace
 
+void apply_overrides(const CommandLine& line, config::Config& config) {
+  if (!line.control_socket.empty()) config.control.socket = line.control_socket;
+  if (!line.pid_file.empty()) config.pid_file = line.pid_file;
+}
+
 std::expected<CommandLine, Exit> parse_command_line(int argc, char** argv) {
   // Everything after the first "--" is the app's command, as it is.
   int own = argc;
@@ -202,8 +207,9 @@ std::expected<CommandLine, Exit> parse_command_line(int argc, char** argv) {
     for (const config::Fault& fault : loaded.faults) faults.push_back(fault.to_string());
     line.config = std::move(loaded.config);
     line.config_file = flags.config_file;
-    if (!flags.control.empty()) line.config.control.socket = flags.control;
-    if (!flags.pid_file.empty()) line.config.pid_file = flags.pid_file;
+    line.control_socket = flags.control;
+    line.pid_file = flags.pid_file;
+    apply_overrides(line, line.config);
   } else {
     if (flags.listen.empty()) return usage("give --config FILE, or --listen ADDRESS -- COMMAND");
     if (command.empty())

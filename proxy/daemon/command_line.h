@@ -11,7 +11,12 @@ namespace relayd {
 struct CommandLine {
   config::Config config;
   std::string config_file;  // empty: the second form, `relayd --listen :80 -- command`
+  // Given beside --config: they win over the file, also when it is read again.
+  std::string control_socket;
+  std::string pid_file;
 };
+
+void apply_overrides(const CommandLine& line, config::Config& config);
 
 struct Exit {
   int code = 0;

@@ -36,15 +36,16 @@ std::function<void(Result<void>)> answering(std::string message,
   };
 }
 
-std::vector<std::string> plan_steps(const HostedService& service, config::Mode mode) {
-  const rollover::Driver& driver = *service.driver;
+std::vector<std::string> plan_steps(const rollover::Driver& driver, const config::Service& wanted,
+                                    config::Mode mode) {
   const rollover::State& state = driver.state();
   const std::string from = state.serving() != nullptr ? std::to_string(state.serving()->number) : "";
   const std::string to = std::to_string(state.last_number + 1);
-  const std::string grace = config::format_duration(driver.service().rollover.graceful_timeout);
-  const std::string start = "start generation " + to + " with " + std::to_string(driver.wanted_instances()) +
+  const std::string grace = config::format_duration(wanted.rollover.graceful_timeout);
+  const std::string start = "start generation " + to + " with " +
+                            std::to_string(driver.instances_of(wanted)) +
                             " instance(s) of the configuration as it is now; ready within " +
-                            config::format_duration(driver.service().health.ready_timeout);
+                            config::format_duration(wanted.health.ready_timeout);
   const std::string stop = "stop generation " + from;
   if (from.empty())
     return {"hold new connections", start, "send held and new connections to generation " + to};
@@ -97,7 +98,7 @@ class DaemonCommands final : public control::Commands {
         return done(
             refuse(ErrorCode::kInvalidParams, "mode is phased, hot or restart, not '" + *request.mode + "'"));
     }
-    if (request.dry_run) return done(plan(**service, mode));
+    if (request.dry_run) return done(plan(**service, request, mode));
     const std::string name = (*service)->name;
     const auto taken = daemon_.rollover(**service, mode, request.env, request.until_drained,
                                         [name, done](const rollover::Report& report) {
@@ -146,9 +147,16 @@ class DaemonCommands final : public control::Commands {
       return done(refuse(ErrorCode::kInvalidParams,
                          "a service keeps at least 1 instance; `relayctl pause` stops all"));
     }
+    if (instances > config::kMostInstances) {
+      return done(refuse(ErrorCode::kInvalidParams,
+                         "a service has at most " + std::to_string(config::kMostInstances) + " instances"));
+    }
+    const bool runs = (*service)->driver->state().serving() != nullptr;
     (*service)->driver->scale(
-        instances,
-        answering((*service)->name + " has " + std::to_string(instances) + " instance(s)", std::move(done)));
+        instances, answering((*service)->name + (runs ? " has " : " will have ") + std::to_string(instances) +
+                                 " instance(s)" + (runs ? "" : " when it is started again"),
+                             std::move(done)));
+    daemon_.budget_descriptors();
   }
 
   void reload(std::function<void(Outcome<control::ReloadResult>)> done) override {
@@ -214,21 +222,23 @@ class DaemonCommands final : public control::Commands {
     return Failure{ErrorCode::kFailed, "relayd is stopping"};
   }
 
-  Outcome<control::RolloverResult> plan(const HostedService& service, std::optional<config::Mode> mode) {
-    const auto newest = daemon_.read_configuration();
-    if (!newest) return refuse(newest.error());
-    const rollover::State& state = service.driver->state();
-    if (!rollover::may_roll_over(state)) {
-      return refuse(ErrorCode::kBusy, "service " + service.name + " is busy: " + to_string(state.phase));
-    }
-    const config::Mode chosen = mode.value_or(service.driver->service().rollover.mode);
+  Outcome<control::RolloverResult> plan(const HostedService& service, const RolloverRequest& request,
+                                        std::optional<config::Mode> mode) {
+    const auto wanted = daemon_.newest_definition(service.name);
+    if (!wanted) return refuse(wanted.error());
+    if (const auto fit = rollover::Driver::check_definition(*wanted, request.env); !fit)
+      return refuse(fit.error());
+    const rollover::Driver& driver = *service.driver;
+    const rollover::State& state = driver.state();
+    if (!rollover::may_roll_over(state)) return refuse(ErrorCode::kBusy, driver.busy());
+    const config::Mode chosen = mode.value_or(wanted->rollover.mode);
     control::RolloverResult result;
     result.service = service.name;
     result.mode = config::to_string(chosen);
     result.result = "planned";
     result.from = state.serving() != nullptr ? state.serving()->number : 0;
     result.to = state.last_number + 1;
-    result.plan = plan_steps(service, chosen);
+    result.plan = plan_steps(driver, *wanted, chosen);
     return result;
   }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <filesystem>
 #include <stdexcept>
 
 #include "proxy/base/log.h"
@@ -28,8 +29,8 @@ struct Places {
 
 Result<Places> find_places(const config::Control& control) {
   if (!control.socket.empty()) {
-    const std::size_t slash = control.socket.rfind('/');
-    return Places{control.socket, slash == std::string::npos ? "." : control.socket.substr(0, slash)};
+    const std::filesystem::path socket = std::filesystem::absolute(control.socket);
+    return Places{socket.string(), socket.parent_path().string()};
   }
   const auto directory = runtime_directory(/*create=*/true);
   if (!directory) {
@@ -44,8 +45,8 @@ Result<Places> find_places(const config::Control& control) {
 Daemon::Daemon(CommandLine line)
     : keeper_(start_keeper()),
       limits_(raise_descriptor_limit()),
-      config_(std::move(line.config)),
-      config_file_(std::move(line.config_file)),
+      line_(std::move(line)),
+      config_(line_.config),
       threads_(config_.threads != 0 ? config_.threads : usable_cpus()),
       context_{loop_, keeper_, "", limits_.original_soft, limits_.original_hard} {}
 
@@ -54,7 +55,6 @@ Daemon::~Daemon() {
   commands_.reset();
   for (const auto& service : services_) service->driver.reset();
   data_plane_.reset();
-  for (const auto& service : services_) close_listeners(service->listeners);
   services_.clear();
   reaper_.reset();
   keeper_watch_.reset();
@@ -66,6 +66,12 @@ int Daemon::run() {
   journal_.follow([this](const control::Event& event) {
     if (server_) server_->publish(event);
   });
+  for (const config::Service& service : config_.services) {
+    if (const auto fit = rollover::Driver::check_definition(service, {}); !fit) {
+      log::error(fit.error().message, {{"service", service.name}});
+      return kExitUsage;
+    }
+  }
   if (const auto started = bind_and_start(); !started) {
     log::error(started.error().message);
     return kExitStart;
@@ -81,7 +87,7 @@ Result<void> Daemon::bind_and_start() {
   context_.runtime_directory = places->runtime_directory;
   std::vector<Listeners> opened;
   for (const config::Service& service : config_.services) {
-    auto listeners = open_new_listeners(service.listen, {});
+    auto listeners = open_new_listeners(service.listen, {}, {});
     if (!listeners) return std::unexpected(listeners.error());
     opened.push_back(std::move(*listeners));
   }
@@ -115,8 +121,11 @@ Result<void> Daemon::bind_and_start() {
                                  std::to_string(for_clients) + " descriptors; control socket " +
                                  places->control_socket);
   for (std::size_t i = 0; i < opened.size(); ++i) {
-    HostedService& service = add_service(config_.services[i], std::move(opened[i]));
-    if (const auto started = service.driver->start(); !started) return std::unexpected(started.error());
+    add_service(config_.services[i], std::move(opened[i]));
+  }
+  // Only now: one that cannot be started does not decide for those that have not been tried.
+  for (const auto& service : services_) {
+    if (const auto started = service->driver->start(); !started) return std::unexpected(started.error());
   }
   return {};
 }
@@ -148,9 +157,18 @@ rollover::Driver::Outside Daemon::outside_of(HostedService& service) {
   };
   outside.launch_failed = [this, &service](const std::string& why) { launch_failed(service, why); };
   outside.route_changed = [&service] { service.has_served |= !service.driver->holding(); };
-  outside.accepting_stopped = [&service] { close_listeners(service.listeners); };
+  outside.accepting_stopped = [&service] { service.listeners.clear(); };
   outside.stopped = [this, id = service.id] { service_stopped(id); };
   return outside;
+}
+
+void Daemon::budget_descriptors() {
+  config::Config running;
+  for (const auto& service : services_) {
+    config::Service& counted = running.services.emplace_back(service->driver->service());
+    counted.backend.instances = service->driver->wanted_instances();
+  }
+  data_plane_->set_max_descriptors(descriptors_for_clients(limits_.now, running, threads_));
 }
 
 HostedService* Daemon::find(const std::string& name) {

@@ -35,6 +35,10 @@ class Daemon {
 
   // The running configuration's newest reading: the file as it is now, or what the command line said.
   Result<config::Config> read_configuration() const;
+  // One service of it.
+  Result<config::Service> newest_definition(const std::string& name) const;
+  // How many descriptors clients may use changes with the number of services and instances.
+  void budget_descriptors();
   // Rolls one service over to its newest configuration; refusals are returned (EBUSY: another is in
   // progress).
   Result<void> rollover(HostedService& service, std::optional<config::Mode> mode,
@@ -54,7 +58,7 @@ class Daemon {
   const std::vector<std::unique_ptr<HostedService>>& services() const { return services_; }
   net::DataPlane& data_plane() { return *data_plane_; }
   Journal& journal() { return journal_; }
-  const std::string& config_file() const { return config_file_; }
+  const std::string& config_file() const { return line_.config_file; }
   unsigned threads() const { return threads_; }
   Duration uptime() const { return monotonic_now() - started_; }
   const DescriptorLimits& descriptor_limits() const { return limits_; }
@@ -68,7 +72,8 @@ class Daemon {
   void on_scale_signal(int change);
   HostedService& add_service(const config::Service& service, Listeners listeners);
   rollover::Driver::Outside outside_of(HostedService& service);
-  Result<std::vector<Prepared>> prepare(const config::Config& wanted, const ReloadPlan& plan);
+  Result<std::vector<Prepared>> prepare(const config::Config& wanted, const ReloadPlan& plan, bool all);
+  Result<Listeners> open_listeners(const config::Service& service, const HostedService* hosted) const;
   Result<void> begin_rollover(HostedService& service, const config::Service& definition, config::Mode mode,
                               const std::map<std::string, std::string>& env, bool until_drained,
                               std::function<void(const rollover::Report&)> done);
@@ -81,8 +86,8 @@ class Daemon {
   Loop loop_;
   backend::Keeper keeper_;  // forked before any thread exists
   const DescriptorLimits limits_;
+  const CommandLine line_;
   config::Config config_;  // as last committed
-  const std::string config_file_;
   const unsigned threads_;
   const TimePoint started_ = monotonic_now();
   backend::Context context_;

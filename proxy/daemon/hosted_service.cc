@@ -20,7 +20,7 @@ void HostedService::change_listeners(net::DataPlane& data_plane, const config::S
     if (std::ranges::find(kept, listener.get()) == kept.end()) leaving_ones->push_back(std::move(listener));
   }
   std::erase(listeners, nullptr);
-  data_plane.update_service(id, wanted, kept, [leaving_ones] { close_listeners(*leaving_ones); });
+  data_plane.update_service(id, wanted, kept, [leaving_ones] { leaving_ones->clear(); });
 }
 
 }  // namespace relayd

@@ -1,5 +1,6 @@
 #include "proxy/daemon/listeners.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -11,18 +12,61 @@
 namespace relayd {
 namespace {
 
-constexpr int kBacklog =
-    65535;  // cut by net.core.somaxconn: clients wait in the kernel's queue, so it is to be long
+// Clients wait in the kernel's queue, so it is to be long; net.core.somaxconn cuts it.
+constexpr int kBacklog = 65535;
 
-bool has(const std::vector<std::string>& entries, const std::string& name) {
-  return std::ranges::find(entries, name) != entries.end();
+const OpenListener* find(const std::vector<const Listeners*>& all, const SocketAddress& address) {
+  for (const Listeners* listeners : all) {
+    for (const auto& listener : *listeners) {
+      if (listener->address == address) return listener.get();
+    }
+  }
+  return nullptr;
 }
 
-// Adds to `opened` also where it fails half-way.
-Result<void> open_into(Listeners& opened, const std::vector<std::string>& entries,
-                       const Listeners& existing) {
+Result<std::unique_ptr<OpenListener>> share(const OpenListener& other, const std::string& name) {
+  Descriptor socket(::fcntl(other.socket.get(), F_DUPFD_CLOEXEC, 0));
+  if (!socket) return fail_errno("cannot share the listener on " + other.address.to_string());
+  return std::make_unique<OpenListener>(OpenListener{{name, other.address, std::move(socket)}, other.file});
+}
+
+Result<std::unique_ptr<OpenListener>> open(const SocketAddress& address, const std::string& name) {
+  auto socket = listen_on(address, kBacklog);
+  if (!socket) return std::unexpected(socket.error());
+  std::shared_ptr<const SocketFile> file;
+  if (const std::string path = address.path(); !path.empty() && path[0] != '@') {
+    file = std::make_shared<const SocketFile>(path);
+  }
+  const auto bound = local_address(socket->get());
+  if (!bound) return std::unexpected(bound.error());
+  return std::make_unique<OpenListener>(OpenListener{{name, *bound, std::move(*socket)}, std::move(file)});
+}
+
+bool is_missing_family(const Error& error) {
+  return error.code == EAFNOSUPPORT || error.code == EADDRNOTAVAIL;
+}
+
+}  // namespace
+
+SocketFile::SocketFile(std::string path) : path_(std::move(path)) {
+  struct stat info {};
+  if (::lstat(path_.c_str(), &info) == 0) {
+    device_ = info.st_dev;
+    inode_ = info.st_ino;
+  }
+}
+
+SocketFile::~SocketFile() {
+  struct stat info {};
+  if (::lstat(path_.c_str(), &info) == 0 && info.st_dev == device_ && info.st_ino == inode_)
+    ::unlink(path_.c_str());
+}
+
+Result<Listeners> open_new_listeners(const std::vector<std::string>& entries, const Listeners& own,
+                                     const std::vector<const Listeners*>& others) {
+  Listeners opened;
   for (const std::string& entry : entries) {
-    if (std::ranges::any_of(existing, [&entry](const auto& l) { return l->name == entry; })) continue;
+    if (std::ranges::any_of(own, [&entry](const auto& l) { return l->name == entry; })) continue;
     const auto addresses = config::listen_addresses(entry);
     if (!addresses) return std::unexpected(addresses.error());
     std::uint16_t port = 0;  // what the first family got for port 0, the second takes too
@@ -31,27 +75,14 @@ Result<void> open_into(Listeners& opened, const std::vector<std::string>& entrie
         const auto same = SocketAddress::parse("[" + address.host() + "]:" + std::to_string(port));
         if (same) address = *same;
       }
-      auto socket = listen_on(address, kBacklog);
-      const bool no_such_family =
-          !socket && (socket.error().code == EAFNOSUPPORT || socket.error().code == EADDRNOTAVAIL);
-      if (no_such_family && addresses->size() > 1 && address.family() == AF_INET6) continue;
-      if (!socket) return std::unexpected(socket.error());
-      const auto bound = local_address(socket->get());
-      if (!bound) return std::unexpected(bound.error());
-      port = bound->port();
-      opened.push_back(std::make_unique<net::Listener>(net::Listener{entry, *bound, std::move(*socket)}));
+      const OpenListener* known = find(others, address);
+      auto listener = known != nullptr ? share(*known, entry) : open(address, entry);
+      const bool other_half = addresses->size() > 1 && address.family() == AF_INET6;
+      if (!listener && other_half && is_missing_family(listener.error())) continue;
+      if (!listener) return std::unexpected(listener.error());
+      port = (*listener)->address.port();
+      opened.push_back(std::move(*listener));
     }
-  }
-  return {};
-}
-
-}  // namespace
-
-Result<Listeners> open_new_listeners(const std::vector<std::string>& entries, const Listeners& existing) {
-  Listeners opened;
-  if (const auto all = open_into(opened, entries, existing); !all) {
-    close_listeners(opened);
-    return std::unexpected(all.error());
   }
   return opened;
 }
@@ -60,19 +91,9 @@ std::vector<const net::Listener*> named_by(const std::vector<std::string>& entri
                                            const Listeners& listeners) {
   std::vector<const net::Listener*> found;
   for (const auto& listener : listeners) {
-    if (has(entries, listener->name)) found.push_back(listener.get());
+    if (std::ranges::find(entries, listener->name) != entries.end()) found.push_back(listener.get());
   }
   return found;
-}
-
-void close_listeners(Listeners& listeners) {
-  for (const auto& listener : listeners) {
-    const std::string path = listener->address.path();
-    struct stat info {};
-    const bool is_file = !path.empty() && !path.starts_with('@');
-    if (is_file && ::lstat(path.c_str(), &info) == 0 && S_ISSOCK(info.st_mode)) ::unlink(path.c_str());
-  }
-  listeners.clear();
 }
 
 }  // namespace relayd

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <memory>
 #include <string>
 #include <vector>
@@ -9,18 +11,35 @@
 
 namespace relayd {
 
-using Listeners = std::vector<std::unique_ptr<net::Listener>>;
+// The file of a Unix listener; removed with its last owner, if it is still the same file.
+class SocketFile {
+ public:
+  // Of a socket just bound to `path`.
+  explicit SocketFile(std::string path);
+  ~SocketFile();
+  SocketFile(const SocketFile&) = delete;
+  SocketFile& operator=(const SocketFile&) = delete;
 
-// Opens what `entries` name and `existing` does not have yet; what both have is not touched. ":80" is both
-// families; where the machine has no IPv6, that half is left out. All or nothing: on an error no socket is
-// left open. The result is only what is new.
-Result<Listeners> open_new_listeners(const std::vector<std::string>& entries, const Listeners& existing);
+ private:
+  std::string path_;
+  dev_t device_ = 0;
+  ino_t inode_ = 0;
+};
+
+struct OpenListener : net::Listener {
+  std::shared_ptr<const SocketFile> file;  // null for TCP and abstract sockets
+};
+using Listeners = std::vector<std::unique_ptr<OpenListener>>;
+
+// Opens what `entries` name and `own` does not have yet; what both have is not touched. An address on which
+// one of `others` listens already (a service that is renamed, an entry that is written differently) is shared
+// with it: the socket never closes. ":80" is both families; where the machine has no IPv6, that half is left
+// out. All or nothing; the result is only what is new.
+Result<Listeners> open_new_listeners(const std::vector<std::string>& entries, const Listeners& own,
+                                     const std::vector<const Listeners*>& others);
 
 // Those of `listeners` that stand for one of `entries`.
 std::vector<const net::Listener*> named_by(const std::vector<std::string>& entries,
                                            const Listeners& listeners);
-
-// Closes them for good and removes the files of Unix sockets.
-void close_listeners(Listeners& listeners);
 
 }  // namespace relayd

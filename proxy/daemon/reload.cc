@@ -40,25 +40,44 @@ struct Daemon::Prepared {
 };
 
 Result<config::Config> Daemon::read_configuration() const {
-  if (config_file_.empty()) return config_;
-  config::Loaded loaded = config::load_file(config_file_);
-  if (loaded.faults.empty()) return std::move(loaded.config);
+  if (line_.config_file.empty()) return config_;
+  config::Loaded loaded = config::load_file(line_.config_file);
+  if (loaded.faults.empty()) {
+    apply_overrides(line_, loaded.config);
+    return std::move(loaded.config);
+  }
   std::string all;
   for (const config::Fault& fault : loaded.faults) all += (all.empty() ? "" : "\n") + fault.to_string();
   return fail(std::move(all), EINVAL);
 }
 
-Result<std::vector<Daemon::Prepared>> Daemon::prepare(const config::Config& wanted, const ReloadPlan& plan) {
+Result<config::Service> Daemon::newest_definition(const std::string& name) const {
+  const auto newest = read_configuration();
+  if (!newest) return std::unexpected(newest.error());
+  const config::Service* wanted = service_named(*newest, name);
+  if (wanted != nullptr) return *wanted;
+  return fail("service " + name + " is no longer in " + line_.config_file +
+              "; `relayctl reload` takes it out");
+}
+
+// A leaving service may still have the socket that another one takes over, as after a change of name.
+Result<Listeners> Daemon::open_listeners(const config::Service& service, const HostedService* hosted) const {
+  static const Listeners kNone;
+  std::vector<const Listeners*> others;
+  for (const auto& known : services_) others.push_back(&known->listeners);
+  return open_new_listeners(service.listen, hosted != nullptr ? hosted->listeners : kNone, others);
+}
+
+Result<std::vector<Daemon::Prepared>> Daemon::prepare(const config::Config& wanted, const ReloadPlan& plan,
+                                                      bool all) {
   std::vector<Prepared> prepared;
   for (const config::Service& service : wanted.services) {
     const HostedService* hosted = find(service.name);
-    static const Listeners kNone;
-    auto opened = open_new_listeners(service.listen, hosted != nullptr ? hosted->listeners : kNone);
+    auto opened = open_listeners(service, hosted);
     if (!opened) return std::unexpected(opened.error());
-    const bool starts = hosted == nullptr || contains(plan.roll_over, service.name);
-    if (starts) {
-      const auto environment = backend::definition_environment(service.backend, {});
-      if (!environment) return std::unexpected(environment.error());
+    if (all || hosted == nullptr || contains(plan.roll_over, service.name)) {
+      if (const auto fit = rollover::Driver::check_definition(service, {}); !fit)
+        return std::unexpected(fit.error());
     }
     prepared.push_back({service, std::move(*opened)});
   }
@@ -93,8 +112,10 @@ Result<void> Daemon::begin_rollover(HostedService& hosted, const config::Service
         const bool still_here =
             std::ranges::any_of(services_, [id](const auto& s) { return s->id == id && !s->leaving; });
         config::Service* running = service_named(config_, definition.name);
-        if (report.outcome == rollover::Outcome::kDone && still_here && running != nullptr)
-          *running = definition;
+        if (report.outcome == rollover::Outcome::kDone && still_here && running != nullptr) {
+          running->backend = definition.backend;
+          running->health = definition.health;
+        }
         if (done) done(report);
       });
 }
@@ -102,22 +123,13 @@ Result<void> Daemon::begin_rollover(HostedService& hosted, const config::Service
 Result<void> Daemon::rollover(HostedService& hosted, std::optional<config::Mode> mode,
                               const std::map<std::string, std::string>& env, bool until_drained,
                               std::function<void(const rollover::Report&)> done) {
-  const auto newest = read_configuration();
-  if (!newest) return std::unexpected(newest.error());
-  const config::Service* wanted = service_named(*newest, hosted.name);
-  if (wanted == nullptr) {
-    return fail("service " + hosted.name + " is no longer in " + config_file_ +
-                "; `relayctl reload` takes it out");
-  }
-  auto opened = open_new_listeners(wanted->listen, hosted.listeners);
+  const auto wanted = newest_definition(hosted.name);
+  if (!wanted) return std::unexpected(wanted.error());
+  auto opened = open_listeners(*wanted, &hosted);
   if (!opened) return std::unexpected(opened.error());
   auto begun = begin_rollover(hosted, *wanted, mode.value_or(wanted->rollover.mode), env, until_drained,
                               std::move(done));
-  if (begun) {
-    commit(hosted, *wanted, std::move(*opened));
-  } else {
-    close_listeners(*opened);
-  }
+  if (begun) commit(hosted, *wanted, std::move(*opened));
   return begun;
 }
 
@@ -133,7 +145,7 @@ void Daemon::reload(bool all, std::function<void(Result<ReloadSummary>)> done) {
                EBUSY));
     }
   }
-  auto prepared = prepare(*wanted, plan);
+  auto prepared = prepare(*wanted, plan, all);
   if (!prepared) return done(std::unexpected(prepared.error()));
   const log::Options log_options{wanted->log.level, wanted->log.format, wanted->log.file};
   if (const auto configured = log::configure(log_options); !configured) {
@@ -151,7 +163,8 @@ void Daemon::reload(bool all, std::function<void(Result<ReloadSummary>)> done) {
   std::erase_if(config_.services,
                 [&plan](const config::Service& s) { return contains(plan.remove, s.name); });
   config_.log = wanted->log;
-  journal_.record("reloaded", config_file_.empty() ? "all services are rolled over" : "read " + config_file_);
+  journal_.record("reloaded",
+                  line_.config_file.empty() ? "all services are rolled over" : "read " + line_.config_file);
   for (Prepared& p : *prepared) {
     HostedService* hosted = find(p.service.name);
     if (hosted == nullptr) {
@@ -159,6 +172,8 @@ void Daemon::reload(bool all, std::function<void(Result<ReloadSummary>)> done) {
       HostedService& added = add_service(p.service, std::move(p.opened));
       if (const auto started = added.driver->start(); !started) {
         outstanding->summary.failures += added.name + ": " + started.error().message + "\n";
+        std::erase_if(config_.services, [&added](const config::Service& s) { return s.name == added.name; });
+        remove_service(added);
       }
       continue;
     }
@@ -184,6 +199,7 @@ void Daemon::reload(bool all, std::function<void(Result<ReloadSummary>)> done) {
     }
     outstanding->ended();
   }
+  budget_descriptors();
   outstanding->ended();
 }
 

@@ -30,6 +30,9 @@ void Daemon::watch_signals() {
       if (!summary) {
         journal_.record("reload_failed", "HUP changed nothing: " + summary.error().message,
                         {{"reason", summary.error().message}});
+      } else if (!summary->failures.empty()) {
+        journal_.record("reload_failed", "HUP: not every service was rolled over: " + summary->failures,
+                        {{"reason", summary->failures}});
       }
     });
   });
@@ -68,10 +71,13 @@ void Daemon::on_scale_signal(int change) {
     if (change < 0 && now <= 1) {
       journal_.record("warning", "TTOU: service " + service->name +
                                      " keeps its last instance; `relayctl pause` stops it");
+    } else if (change > 0 && now >= config::kMostInstances) {
+      journal_.record("warning", "TTIN: service " + service->name + " has as many instances as it may");
     } else {
       service->driver->scale(static_cast<unsigned>(static_cast<int>(now) + change), nullptr);
     }
   }
+  budget_descriptors();
 }
 
 }  // namespace relayd

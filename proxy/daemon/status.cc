@@ -85,7 +85,7 @@ control::ServiceStatus status_of(const HostedService& service, net::DataPlane& d
   status.mode = config::to_string(driver.service().rollover.mode);
   status.holding = driver.holding();
   for (const auto& listener : service.listeners) status.listen.push_back(listener->address.to_string());
-  if (const rollover::Generation* serving = state.serving()) status.generation = serving->number;
+  if (!state.route.empty()) status.generation = state.route.front().generation;
   for (auto g = state.generations.rbegin(); g != state.generations.rend(); ++g) {
     status.generations.push_back(generation_status(driver, *g));
   }

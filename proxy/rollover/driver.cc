@@ -16,7 +16,18 @@ Driver::Driver(backend::Context& context, net::DataPlane& data_plane, net::Servi
       service_(std::move(service)),
       timer_(context.loop) {}
 
-Driver::~Driver() = default;
+Driver::~Driver() {
+  for (Waiter& waiter : std::exchange(waiters_, {})) {
+    if (waiter.done) waiter.done(fail("service " + service_.name + " is gone"));
+  }
+}
+
+Result<void> Driver::check_definition(const config::Service& service,
+                                      const std::map<std::string, std::string>& env) {
+  const auto definition = define(service, env);
+  if (!definition) return std::unexpected(definition.error());
+  return {};
+}
 
 Result<void> Driver::start() {
   auto definition = define(service_, {});
@@ -29,12 +40,7 @@ Result<void> Driver::start() {
 Result<void> Driver::rollover(const config::Service& newest, config::Mode mode,
                               const std::map<std::string, std::string>& env, bool until_drained,
                               std::function<void(const Report&)> done) {
-  if (!may_roll_over(state_)) {
-    const std::string what = state_.rollover ? "a " + std::string(config::to_string(state_.rollover->mode)) +
-                                                   " rollover of " + service_.name + " is in progress"
-                                             : "service " + service_.name + " is " + to_string(state_.phase);
-    return fail(what + "; wait for it, or give `relayctl abort`", EBUSY);
-  }
+  if (!may_roll_over(state_)) return fail(busy(), EBUSY);
   auto definition = define(newest, env);
   if (!definition) return std::unexpected(definition.error());
   if (newest.backend.instances != service_.backend.instances) scaled_.reset();
@@ -44,6 +50,17 @@ Result<void> Driver::rollover(const config::Service& newest, config::Mode mode,
   until_drained_ = until_drained;
   feed(event::Rollover{mode, policy_of(newest), launch_of(newest)});
   return {};
+}
+
+// Why no rollover can begin now, and what to do.
+std::string Driver::busy() const {
+  if (state_.rollover && state_.rollover->outcome == Outcome::kDone) {
+    return "a " + std::string(config::to_string(state_.rollover->mode)) + " rollover of " + service_.name +
+           " is in progress; wait for it, or give `relayctl abort`";
+  }
+  if (state_.rollover)
+    return "the previous definition of " + service_.name + " is being started again; wait for it";
+  return "service " + service_.name + " is " + to_string(state_.phase) + "; wait for it";
 }
 
 void Driver::rollover_later() { feed(event::RolloverLater{}); }
@@ -74,7 +91,8 @@ void Driver::resume(Done done) {
   wait_for(
       [name = service_.name](const State& s) -> std::optional<Result<void>> {
         if (!s.route.empty()) return Result<void>{};
-        if (s.phase == Phase::kPausing || s.phase == Phase::kPaused || s.phase == Phase::kStopping) {
+        if (s.phase == Phase::kPausing || s.phase == Phase::kPaused || s.phase == Phase::kStopping ||
+            s.phase == Phase::kStopped) {
           return fail("service " + name + " was not resumed: it is " + to_string(s.phase));
         }
         const Generation* g = s.serving();
@@ -97,11 +115,16 @@ void Driver::scale(unsigned instances, Done done) {
           return Result<void>{};  // takes effect at the next start
         if (g->instances.size() < instances) return std::nullopt;
         for (unsigned i = 0; i < instances; ++i) {
-          if (g->instances[i].state == InstanceState::kWaiting) {
-            return fail("instance " + std::to_string(i) + " of " + name +
-                        " does not start; it is tried again with back-off");
+          switch (g->instances[i].state) {
+            case InstanceState::kReady:
+              break;
+            case InstanceState::kWaiting:
+            case InstanceState::kKilled:
+              return fail("instance " + std::to_string(i) + " of " + name +
+                          " does not get ready; it is tried again with back-off");
+            default:
+              return std::nullopt;
           }
-          if (g->instances[i].state == InstanceState::kStarting) return std::nullopt;
         }
         return Result<void>{};
       },
@@ -112,7 +135,7 @@ void Driver::adjust(const config::Service& newest) {
   if (newest.backend.instances != service_.backend.instances) scaled_.reset();
   const bool new_balance = newest.backend.balance != service_.backend.balance;
   service_ = newest;
-  feed(event::Adjust{policy_of(newest)});
+  feed(event::Adjust{policy_of(newest), launch_of(newest)});
   if (new_balance) carry_out(action::SetRoute{state_.route});
 }
 
@@ -125,7 +148,10 @@ void Driver::accepting_stopped() {
 
 void Driver::drained(std::uint64_t token) { feed(event::Drained{token}); }
 
-unsigned Driver::wanted_instances() const { return scaled_.value_or(service_.backend.instances); }
+unsigned Driver::instances_of(const config::Service& service) const {
+  const bool file_changed = service.backend.instances != service_.backend.instances;
+  return file_changed ? service.backend.instances : scaled_.value_or(service.backend.instances);
+}
 
 const backend::Instance* Driver::instance(GenerationNumber generation, InstanceIndex index) const {
   const auto found = slots_.find({generation, index});
@@ -211,7 +237,7 @@ void Driver::answer_waiters() {
 }
 
 Result<std::shared_ptr<const backend::Definition>> Driver::define(
-    const config::Service& service, const std::map<std::string, std::string>& env) const {
+    const config::Service& service, const std::map<std::string, std::string>& env) {
   auto environment = backend::definition_environment(service.backend, env);
   if (!environment) return std::unexpected(environment.error());
   return std::make_shared<const backend::Definition>(backend::Definition{service, std::move(*environment)});
@@ -219,8 +245,7 @@ Result<std::shared_ptr<const backend::Definition>> Driver::define(
 
 Launch Driver::launch_of(const config::Service& service) const {
   Launch launch;
-  const bool number_changed = service.backend.instances != service_.backend.instances;
-  launch.instances = number_changed ? service.backend.instances : scaled_.value_or(service.backend.instances);
+  launch.instances = instances_of(service);
   launch.ready_timeout = service.health.ready_timeout;
   launch.kill_timeout = service.backend.kill_timeout;
   launch.restart_delay = service.backend.restart_delay;

@@ -35,11 +35,15 @@ class Driver {
 
   Driver(backend::Context& context, net::DataPlane& data_plane, net::ServiceId id, config::Service service,
          Outside outside);
-  ~Driver();  // kills what still runs
+  ~Driver();  // answers who still waits, and kills what still runs
   Driver(const Driver&) = delete;
   Driver& operator=(const Driver&) = delete;
 
-  // Launches the first generation. The error is that of an env_file.
+  // What can be known of a definition before anything is touched: its env_file, its templates.
+  static Result<void> check_definition(const config::Service& service,
+                                       const std::map<std::string, std::string>& env);
+
+  // Launches the first generation. The error is that of check_definition().
   Result<void> start();
   // Replaces the serving generation by one of `newest`. Refused with EBUSY while another rollover is in
   // progress, and with the error of an env_file; `done` then never runs. `until_drained`: done runs when the
@@ -62,7 +66,11 @@ class Driver {
   const State& state() const { return state_; }
   const config::Service& service() const { return service_; }  // as last given to start, rollover or adjust
   const std::optional<Report>& last_report() const { return last_report_; }
-  unsigned wanted_instances() const;
+  unsigned wanted_instances() const { return instances_of(service_); }
+  // How many a generation of `service` would have: the file's number, unless people have scaled it since.
+  unsigned instances_of(const config::Service& service) const;
+  // Why no rollover can begin now, and what to do.
+  std::string busy() const;
   // Null where there is no such process.
   const backend::Instance* instance(GenerationNumber generation, InstanceIndex index) const;
   const net::EndpointLoad* load(GenerationNumber generation, InstanceIndex index) const;
@@ -91,8 +99,8 @@ class Driver {
   void answer_waiters();
   void arm_timer();
   void wait_for(std::function<std::optional<Result<void>>(const State&)> check, Done done);
-  Result<std::shared_ptr<const backend::Definition>> define(
-      const config::Service& service, const std::map<std::string, std::string>& env) const;
+  static Result<std::shared_ptr<const backend::Definition>> define(
+      const config::Service& service, const std::map<std::string, std::string>& env);
   Launch launch_of(const config::Service& service) const;
   Policy policy_of(const config::Service& service) const;
 

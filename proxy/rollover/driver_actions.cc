@@ -78,7 +78,7 @@ void Driver::carry_out(const action::RolloverEnded& a) {
   const RolloverInProgress& r = a.rollover;
   Report report{r.mode, r.outcome, r.reason, r.from, r.to, monotonic_now() - r.began, unix_now_ms(), false};
   last_report_ = report;
-  const GenerationNumber serves = state_.serving() != nullptr ? state_.serving()->number : 0;
+  const GenerationNumber serves = state_.route.empty() ? 0 : state_.route.front().generation;
   outside_.happened(describe(report, serves));
   const auto done = std::exchange(on_rollover_end_, nullptr);
   if (!done) return;

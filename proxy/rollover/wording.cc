@@ -110,7 +110,8 @@ Happening describe(const Report& report, GenerationNumber serves) {
                         std::to_string(report.to) + " done in " + duration + " ms";
   } else {
     happening.message = mode + " rollover " + to_string(report.outcome) + ": " + first_line(report.reason);
-    if (serves != 0) happening.message += "; generation " + std::to_string(serves) + " serves";
+    happening.message += serves != 0 ? "; generation " + std::to_string(serves) + " serves"
+                                     : "; no instance is ready: clients are held";
   }
   return happening;
 }

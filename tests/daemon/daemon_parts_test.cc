@@ -21,7 +21,7 @@ using testing::HasSubstr;
 using testing::SizeIs;
 
 TEST(OpenListeners, BothFamiliesShareThePortThatWasFree) {
-  const auto opened = open_new_listeners({":0"}, {});
+  const auto opened = open_new_listeners({":0"}, {}, {});
   ASSERT_TRUE(opened) << opened.error().message;
   ASSERT_GE(opened->size(), 1U);  // one where the machine has no IPv6
   EXPECT_NE((*opened)[0]->address.port(), 0);
@@ -31,23 +31,43 @@ TEST(OpenListeners, BothFamiliesShareThePortThatWasFree) {
 }
 
 TEST(OpenListeners, AllOrNothing) {
-  const auto first = open_new_listeners({"127.0.0.1:0"}, {});
+  const auto first = open_new_listeners({"127.0.0.1:0"}, {}, {});
   ASSERT_TRUE(first);
   const std::string taken = (*first)[0]->address.to_string();
-  const auto second = open_new_listeners({"127.0.0.1:0", taken}, {});
+  const auto second = open_new_listeners({"127.0.0.1:0", taken}, {}, {});
   ASSERT_FALSE(second);
   EXPECT_EQ(second.error().code, EADDRINUSE);
   EXPECT_THAT(second.error().message, HasSubstr(taken));
 }
 
 TEST(OpenListeners, WhatIsOpenIsNotOpenedAgain) {
-  const auto first = open_new_listeners({"127.0.0.1:0"}, {});
+  const auto first = open_new_listeners({"127.0.0.1:0"}, {}, {});
   ASSERT_TRUE(first);
-  const auto more = open_new_listeners({"127.0.0.1:0", "unix:@relayd-test-listener"}, *first);
+  const auto more = open_new_listeners({"127.0.0.1:0", "unix:@relayd-test-listener"}, *first, {});
   ASSERT_TRUE(more) << more.error().message;
   EXPECT_THAT(*more, SizeIs(1));
   EXPECT_THAT(named_by({"127.0.0.1:0"}, *first), SizeIs(1));
   EXPECT_THAT(named_by({"127.0.0.1:1"}, *first), SizeIs(0));
+}
+
+TEST(OpenListeners, AnotherServicesAddressIsSharedAndItsFileOutlivesTheFirst) {
+  const ScratchDirectory scratch;
+  const std::string entry = "unix:" + scratch.path() + "/web.sock";
+  auto first = open_new_listeners({entry}, {}, {});
+  ASSERT_TRUE(first) << first.error().message;
+  auto second = open_new_listeners({entry}, {}, {&*first});
+  ASSERT_TRUE(second) << second.error().message;
+  first->clear();
+  EXPECT_EQ(::access((scratch.path() + "/web.sock").c_str(), F_OK), 0);
+  second->clear();
+  EXPECT_NE(::access((scratch.path() + "/web.sock").c_str(), F_OK), 0);
+}
+
+TEST(OpenListeners, ARefusalLeavesNoFileBehind) {
+  const ScratchDirectory scratch;
+  const std::string path = scratch.path() + "/left.sock";
+  EXPECT_FALSE(open_new_listeners({"unix:" + path, "unix:/nonexistent/x.sock"}, {}, {}));
+  EXPECT_NE(::access(path.c_str(), F_OK), 0);
 }
 
 TEST(PidFile, NamesThisProcessAndGoesWithIt) {
