@@ -50,7 +50,9 @@ control::InstanceStatus instance_status(const rollover::Driver& driver, rollover
 control::GenerationStatus generation_status(const rollover::Driver& driver, const rollover::Generation& g) {
   control::GenerationStatus status;
   status.number = g.number;
-  status.state = to_string(g.state);
+  // The role without having been ready yet: for people, it starts.
+  const bool not_yet = g.state == rollover::GenerationState::kServing && !g.was_ready && driver.holding();
+  status.state = not_yet ? "starting" : to_string(g.state);
   status.age_ms = (monotonic_now() - g.began).count();
   status.connections = driver.connections(g.number);
   if (g.due && g.state == rollover::GenerationState::kDraining) status.cut_in_ms = ms_until(*g.due);
