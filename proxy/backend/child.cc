@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <string>
 
 #include "proxy/backend/keeper.h"
 #include "proxy/backend/own_children.h"
@@ -16,6 +17,9 @@ namespace {
 // How long a destructor waits for a process that it has killed: SIGKILL takes well under a millisecond unless
 // the process is in an uninterruptible call or gives back very much memory; then it is reaped later.
 constexpr int kReapPatienceMs = 20;
+
+// Some room is left for groups that are registered twice for a moment, when the keeper is replaced.
+constexpr std::size_t kMaxProcesses = Keeper::kMaxGroups - 64;
 
 bool has_ended(int pidfd, int timeout_ms) {
   pollfd entry{pidfd, POLLIN, 0};
@@ -45,6 +49,13 @@ Result<std::unique_ptr<Child>> Child::start(Loop& loop, Keeper& keeper, const Pr
                                             const Streams& streams,
                                             std::function<void(const ExitReport&)> exited) {
   reap_leftovers();
+  if (own_children::count() >= kMaxProcesses) {
+    return fail(
+        "relayd runs " + std::to_string(own_children::count()) +
+            " processes already and cannot guard more against its own end: lower backend.instances or "
+            "rollover.max_old_generations",
+        EAGAIN);
+  }
   auto spawned = spawn(program, streams, keeper.channel());
   if (!spawned) return std::unexpected(spawned.error());
   std::unique_ptr<Child> child(new Child(keeper, std::move(*spawned), std::move(exited)));

@@ -19,18 +19,14 @@
 namespace relayd::backend {
 namespace {
 
-constexpr std::size_t kMaxGroups = 8192;  // far above what one machine runs; 32 KiB
-constexpr timeval kSendPatience{1, 0};    // the queue holds hundreds of messages, and is read at once
-constexpr int kEndPatienceMs = 2000;      // the keeper has only signals to send before it ends
+constexpr timeval kSendPatience{1, 0};  // the queue holds hundreds of messages, and is read at once
+constexpr int kEndPatienceMs = 2000;    // the keeper has only signals to send before it ends
 
-struct Message {
-  bool add;
-  pid_t group;
-};
+using Message = Keeper::Message;
 
 // In the keeper's own process, which has nothing but this array. All that runs here is async-signal-safe,
 // because a keeper that is started again is forked while other threads exist.
-std::array<pid_t, kMaxGroups> groups;
+std::array<pid_t, Keeper::kMaxGroups> groups;  // 32 KiB
 
 void apply(const Message& message) {
   for (pid_t& group : groups) {
@@ -149,7 +145,7 @@ void Keeper::end() {
 
 bool Keeper::register_group(int channel, pid_t group) { return tell(channel, Message{true, group}); }
 
-void Keeper::forget_group(pid_t group) { tell(channel_.get(), Message{false, group}); }
+void Keeper::forget_group(int channel, pid_t group) { tell(channel, Message{false, group}); }
 
 bool Keeper::dead() const {
   pollfd entry{pidfd_.get(), POLLIN, 0};

@@ -2,6 +2,7 @@
 
 #include <sys/types.h>
 
+#include <cstddef>
 #include <memory>
 #include <span>
 
@@ -16,6 +17,9 @@ namespace relayd::backend {
 // closes.
 class Keeper {
  public:
+  // It has room for this many groups: far above what one machine runs. More are not guarded.
+  static constexpr std::size_t kMaxGroups = 8192;
+
   // Forks it. Call before threads exist. It ignores terminal and stop signals and has its own session.
   static Result<Keeper> start();
   Keeper(Keeper&&) noexcept;
@@ -28,8 +32,15 @@ class Keeper {
   int channel() const { return channel_.get(); }
   // Async-signal-safe: for the child side of a spawn. False with errno on failure.
   static bool register_group(int channel, pid_t group);
-  // The group is gone; its number may be reused from now on.
-  void forget_group(pid_t group);
+  // To be told while the group's leader is at most a zombie, not yet reaped: from then on the number may be
+  // anybody's.
+  static void forget_group(int channel, pid_t group);
+  void forget_group(pid_t group) { forget_group(channel(), group); }
+  // One datagram of the channel.
+  struct Message {
+    bool add;  // false: forget
+    pid_t group;
+  };
 
   // True where the keeper process itself has ended (killed by the OOM killer, or by hand): nothing can be
   // spawned then.

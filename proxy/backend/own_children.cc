@@ -24,6 +24,8 @@ bool reap(pid_t pid) {
   return true;
 }
 
+std::size_t count() { return table().size(); }
+
 std::vector<pid_t> all() {
   std::vector<pid_t> pids;
   for (const auto& [pid, reap] : table()) pids.push_back(pid);

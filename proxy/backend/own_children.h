@@ -2,6 +2,7 @@
 
 #include <sys/types.h>
 
+#include <cstddef>
 #include <functional>
 #include <vector>
 
@@ -17,5 +18,6 @@ bool contains(pid_t pid);
 // Lets the owner reap it. False where it is nobody's.
 bool reap(pid_t pid);
 std::vector<pid_t> all();
+std::size_t count();
 
 }  // namespace relayd::backend::own_children

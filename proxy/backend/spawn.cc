@@ -199,9 +199,15 @@ bool read_failure(int fd, Failure& failure) {
   return got == sizeof failure;
 }
 
-// Ends a child of which nothing else knows yet. It cannot be anybody else's number: it has not been reaped.
-void end_unborn(pid_t pid) {
+// Ends a child of which only the keeper knows. The order matters: once it has ended it registers no more, and
+// as a zombie it keeps the number ours until the keeper has forgotten it.
+void end_unborn(pid_t pid, int keeper_channel) {
+  ::kill(-pid, SIGKILL);
   ::kill(pid, SIGKILL);
+  siginfo_t info{};
+  while (::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOWAIT) < 0 && errno == EINTR) {
+  }
+  Keeper::forget_group(keeper_channel, pid);
   while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
   }
 }
@@ -253,12 +259,12 @@ Result<Spawned> spawn(const Program& program, const Streams& streams, int keeper
   Spawned spawned{pid, open_pidfd(pid)};
   if (!spawned.pidfd) {
     const Error error = errno_error("watch the new process", errno);
-    end_unborn(pid);
+    end_unborn(pid, keeper_channel);
     return std::unexpected(error);
   }
   pipe->write.reset();
   if (Failure failure{}; read_failure(pipe->read.get(), failure)) {
-    end_unborn(pid);
+    end_unborn(pid, keeper_channel);
     return std::unexpected(describe(failure, program));
   }
   return spawned;

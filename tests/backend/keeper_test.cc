@@ -142,6 +142,21 @@ TEST_F(KeeperTest, DeadKeeperIsNoticedAndReplacedWithAllItsGroups) {
   EXPECT_TRUE(WIFSIGNALED(status));
 }
 
+class KeeperRoomTest : public BackendTest {};
+
+// The keeper's table has an end, and what does not fit would outlive a kill -9 of relayd without a word.
+TEST_F(KeeperRoomTest, MoreProcessesThanItGuardsAreRefused) {
+  constexpr pid_t kNobody = 100'000'000;  // above every kernel's pid_max
+  const auto crowd = static_cast<pid_t>(Keeper::kMaxGroups);
+  for (pid_t i = 0; i < crowd; ++i) own_children::add(kNobody + i, [] {});
+  make(shell("sleep 1000"), recording());
+  const auto refused = instance_->start();
+  for (pid_t i = 0; i < crowd; ++i) own_children::remove(kNobody + i);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, testing::HasSubstr("cannot guard more"));
+  EXPECT_TRUE(instance_->start());
+}
+
 class KeeperWatchTest : public BackendTest {};
 
 TEST_F(KeeperWatchTest, ReplacesADeadKeeperWithTheGroupsOfLiveInstances) {

@@ -1,5 +1,6 @@
 #include "proxy/backend/spawn.h"
 
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -63,6 +64,63 @@ TEST_F(SpawnTest, ErrorsNameTheStage) {
   const auto spawned = run();
   ASSERT_FALSE(spawned);
   EXPECT_THAT(spawned.error().message, testing::StartsWith("register with relayd-keeper: "));
+}
+
+// What a spawn over this channel tells the keeper.
+class TellsTheKeeperTest : public SpawnTest {
+ protected:
+  void SetUp() override {
+    SpawnTest::SetUp();
+    int ends[2];
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+    relayd_end_.reset(ends[0]);
+    keeper_end_.reset(ends[1]);
+  }
+  std::vector<Keeper::Message> told() const {
+    std::vector<Keeper::Message> messages;
+    Keeper::Message message{};
+    while (::recv(keeper_end_.get(), &message, sizeof message, MSG_DONTWAIT) == sizeof message) {
+      messages.push_back(message);
+    }
+    return messages;
+  }
+  std::string failure() const {
+    const auto spawned = spawn(program_, Streams{}, relayd_end_.get());
+    return spawned ? "" : spawned.error().message;
+  }
+
+  Descriptor relayd_end_;
+  Descriptor keeper_end_;
+};
+
+// Else the keeper would kill, when relayd ends, whoever has got that number by then; and its table would fill
+// up.
+TEST_F(TellsTheKeeperTest, ToForgetAGroupWhoseExecFailed) {
+  program_.command = {"no-such-program"};
+  EXPECT_THAT(failure(), testing::StartsWith("exec no-such-program"));
+  const auto messages = told();
+  ASSERT_EQ(messages.size(), 2U);
+  EXPECT_TRUE(messages[0].add);
+  EXPECT_FALSE(messages[1].add);
+  EXPECT_EQ(messages[1].group, messages[0].group);
+}
+
+TEST_F(TellsTheKeeperTest, ToForgetAGroupThatCannotBeWatched) {
+  program_.command = {"sleep", "1000"};
+  std::vector<Descriptor> filling;
+  for (int i = 0; i < 64; ++i) filling.emplace_back(::dup(relayd_end_.get()));
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  // Room for /dev/null and the pipe, none for the pidfd.
+  const rlimit tight{static_cast<rlim_t>(filling.back().get()) + 4, before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &tight), 0);
+  const std::string error = failure();
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_THAT(error, testing::StartsWith("watch the new process: "));
+  const auto messages = told();  // it may have been killed before it registered
+  ASSERT_FALSE(messages.empty());
+  EXPECT_FALSE(messages.back().add);
+  EXPECT_GT(messages.back().group, 1);
 }
 
 TEST_F(SpawnTest, SearchesThePathOfTheChild) {
