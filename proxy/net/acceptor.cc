@@ -1,5 +1,6 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -17,7 +18,6 @@ namespace {
 constexpr unsigned kMostAtOnce = 8;
 constexpr unsigned kMostAtOnceLeaving = 64;
 constexpr std::uint64_t kDescriptorsPerClient = 2;
-constexpr Tick kLeavingLimit = to_ticks(std::chrono::seconds(5));
 
 bool is_unix_socket(int fd) {
   int domain = 0;
@@ -32,6 +32,12 @@ std::uint32_t queue_length(int fd, bool is_unix) {
   socklen_t size = sizeof info;
   if (is_unix || ::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return kUnknown;
   return info.tcpi_unacked;  // of a listener: its queue (tcp_get_info() in the kernel)
+}
+
+// Where there is no room to ask accept4.
+bool somebody_waits(int fd) {
+  pollfd listener{.fd = fd, .events = POLLIN, .revents = 0};
+  return ::poll(&listener, 1, 0) != 0;
 }
 
 }  // namespace
@@ -64,7 +70,7 @@ void Worker::drop_listeners(ServiceState& service, const std::vector<int>& keep,
     slot.leaving = leaving;
     // Not for ever, however fast new clients come; a few more for those that came since.
     slot.queued = queue_length(slot.fd, slot.is_unix) + kMostAtOnce;
-    slot.give_up = now_ + kLeavingLimit;
+    slot.give_up = now_ + service.settings.graceful_timeout;
     slots.push_back(i);
   }
   leaving->listeners = slots.size();
@@ -90,14 +96,17 @@ bool Worker::tick_leaving() {
   for (Index i = 0; i < listeners_.size(); ++i) {
     ListenerSlot& slot = listeners_[i];
     if (slot.fd < 0 || !slot.leaving) continue;
-    if (reached(now_, slot.give_up)) {
-      log::warn(
-          "a listener was taken away while clients waited for room in its queue: raise max_connections or "
-          "hold.max_connections");
+    if (!services_[slot.service]->paused) {
+      accept_from(i);
+    } else if (!somebody_waits(slot.fd)) {
       end_leaving(slot);
-      continue;
     }
-    if (!services_[slot.service]->paused) accept_from(i);
+    if (slot.fd >= 0 && reached(now_, slot.give_up)) {
+      log::warn(
+          "a listener was taken away though clients still waited in its queue, for all of graceful_timeout: "
+          "raise max_connections or hold.max_connections");
+      end_leaving(slot);
+    }
     more = more || slot.fd >= 0;
   }
   return more;

@@ -119,6 +119,9 @@ void Worker::cut(ServiceId id, std::uint32_t generation, int instance) {
 
 void Worker::close_held(ServiceId id) {
   if (find(id) == nullptr) return;
+  for (ListenerSlot& slot : listeners_) {
+    if (slot.fd >= 0 && slot.service == id && slot.leaving) end_leaving(slot);
+  }
   sweeps_.push_back({.service = id,
                      .what = Sweep::What::kHeld,
                      .generation = 0,

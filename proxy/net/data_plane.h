@@ -80,11 +80,12 @@ class DataPlane {
   void add_service(ServiceId id, const config::Service& service,
                    const std::vector<const Listener*>& listeners);
   // New limits, hold and listeners of a running service. A listener no longer in the list is emptied first:
-  // what is already in its queue is accepted; `done` runs when no worker uses the old listeners any more.
+  // what is already in its queue is accepted, for at most rollover.graceful_timeout where there is no room
+  // (max_connections, hold); `done` runs when no worker uses the old listeners any more.
   void update_service(ServiceId id, const config::Service& service,
                       const std::vector<const Listener*>& listeners, std::function<void()> done);
-  // Stops accepting (after emptying the kernel's queue), keeps relaying. `done`: no worker uses the
-  // listeners.
+  // Stops accepting (after emptying the kernel's queue, as update_service() does), keeps relaying. `done`: no
+  // worker uses the listeners.
   void stop_accepting(ServiceId id, std::function<void()> done);
   // Closes what is left of the service; `done`: no worker knows it.
   void remove_service(ServiceId id, std::function<void()> done);
@@ -100,7 +101,8 @@ class DataPlane {
   // Closes every connection of the generation (or of its one instance) now; a pending drain() then reports. A
   // client whose connect is still under way has lost nothing yet: it is held and goes by the current route.
   void cut(ServiceId id, std::uint32_t generation, int instance);
-  // Gives up on held clients: they are closed.
+  // Gives up on held clients: they are closed. Listeners on their way out are let go, with whoever still
+  // waits in their queues.
   void close_held(ServiceId id);
 
   ServiceCounts counts(ServiceId id) const;

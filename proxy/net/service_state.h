@@ -55,13 +55,15 @@ struct ServiceSettings {
   Tick connect_timeout = 0;
   Tick idle_timeout = 0;
   Tick hold_timeout = 0;
+  Tick graceful_timeout = 0;  // 0 here: clients that find no room do not keep a leaving listener
 };
 inline ServiceSettings settings_of(const config::Service& service) {
   return {.max_connections = service.limits.max_connections,
           .hold_max = service.hold.max_connections,
           .connect_timeout = to_ticks(service.limits.connect_timeout),
           .idle_timeout = to_ticks(service.limits.idle_timeout),
-          .hold_timeout = to_ticks(service.hold.timeout)};
+          .hold_timeout = to_ticks(service.hold.timeout),
+          .graceful_timeout = to_ticks(service.rollover.graceful_timeout)};
 }
 
 // Listeners on their way out of a worker; `done` runs when the last one has been emptied.

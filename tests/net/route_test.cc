@@ -87,6 +87,7 @@ TEST_P(RouteTest, CutClosesAGenerationAndNoOther) {
   for (int i = 0; i < 30; ++i) old.push_back(served());
   EchoServer next;
   plane_.route(next.address(), 2);
+  settle();
   Peer fresh = served();
   plane_.data->drain(Plane::kService, 1, -1, 8);
   plane_.data->cut(Plane::kService, 1, -1);
@@ -170,6 +171,83 @@ TEST_P(RouteTest, StopAcceptingServesTheQueueAndKeepsRelaying) {
     client.send("hello");
     EXPECT_EQ(client.receive(5), "hello");
   }
+}
+
+// Asked to stop while it is full: those who wait in the kernel's queue have all of graceful_timeout to find
+// room. Another service, which gives up at once, shows that this is a setting and not a constant.
+TEST(Route, StoppingWaitsForThoseWhoFindNoRoomForGracefulTimeout) {
+  config::Service full;
+  full.limits.max_connections = 1;
+  Plane plane(with(1, full));
+  constexpr ServiceId kHasty = 8;
+  full.rollover.graceful_timeout = Duration(50);
+  Listener hasty_listener = make_listener(SocketAddress::loopback(0));
+  plane.data->add_service(kHasty, full, {&hasty_listener});
+  EchoServer echo;
+  plane.route(echo.address());
+  plane.data->set_route(kHasty, std::make_shared<const Route>(Route{{}, {make_endpoint(echo.address())}}));
+  Peer in_patient = plane.client();
+  Peer in_hasty = Peer::connect(hasty_listener.address);
+  for (Peer* client : {&in_patient, &in_hasty}) {
+    client->send("x");
+    EXPECT_EQ(client->receive(1), "x");
+  }
+  Peer waits = plane.client();
+  waits.send("hello");
+  Peer waits_in_vain = Peer::connect(hasty_listener.address);
+  bool patient_done = false;
+  bool hasty_done = false;
+  plane.data->stop_accepting(Plane::kService, [&] { patient_done = true; });
+  plane.data->stop_accepting(kHasty, [&] { hasty_done = true; });
+  ASSERT_TRUE(plane.wait([&] { return hasty_done; }));
+  EXPECT_FALSE(patient_done);
+  in_patient.close();
+  ASSERT_TRUE(plane.wait([&] { return patient_done; }));
+  plane.listener.socket.reset();
+  EXPECT_EQ(waits.receive(5), "hello");
+  plane.data.reset();
+}
+
+// Full, but with nobody in the queue: nothing to wait for.
+TEST_P(RouteTest, AFullServiceWithAnEmptyQueueStopsAtOnce) {
+  for (const bool over_unix : {false, true}) {
+    SocketPath path;
+    config::Service service;
+    service.limits.max_connections = 1;
+    service.rollover.graceful_timeout = std::chrono::hours(1);
+    Plane plane({.threads = GetParam(),
+                 .service = service,
+                 .listen = over_unix ? path.address("front") : SocketAddress::loopback(0)});
+    plane.route(echo_.address());
+    Peer client = plane.client();
+    client.send("x");
+    EXPECT_EQ(client.receive(1), "x");
+    bool done = false;
+    plane.data->stop_accepting(Plane::kService, [&] { done = true; });
+    EXPECT_TRUE(plane.wait([&] { return done; }));
+    client.send("on");
+    EXPECT_EQ(client.receive(2), "on");
+  }
+}
+
+// A fast stop does not wait for graceful_timeout: whoever gives up on the held ones gives up on the queue.
+TEST_P(RouteTest, ClosingTheHeldLetsGoOfAQueueThatFindsNoRoom) {
+  config::Service service;
+  service.hold.max_connections = 2;
+  service.rollover.graceful_timeout = std::chrono::hours(1);
+  plane_.data->update_service(Plane::kService, service, {&plane_.listener}, [] {});
+  settle();
+  std::vector<Peer> clients;
+  for (int i = 0; i < 10; ++i) clients.push_back(plane_.client());
+  ASSERT_TRUE(plane_.wait([&] { return plane_.counts().held == 2; }));
+  bool done = false;
+  plane_.data->stop_accepting(Plane::kService, [&] { done = true; });
+  settle();
+  EXPECT_FALSE(done);
+  plane_.data->close_held(Plane::kService);
+  ASSERT_TRUE(plane_.wait([&] { return done; }));
+  plane_.listener.socket.reset();
+  for (Peer& client : clients) EXPECT_EQ(client.receive_all().bytes, "");
 }
 
 TEST_P(RouteTest, ARemovedServiceIsGoneAndAnotherWorksOn) {
