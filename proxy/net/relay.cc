@@ -82,7 +82,11 @@ Next Relay::pump(Connection& connection, unsigned from) {
   const std::uint8_t& sink = connection.side[1 - from];
   std::size_t share = kShare;
   for (;;) {
-    if (connection.parked[from] != kNone && !flush(connection, from)) return Next::kWait;
+    if (connection.parked[from] != kNone) {
+      const Flushed flushed = flush(connection, from);
+      if (flushed == Flushed::kReconnect) return Next::kReconnect;
+      if (flushed == Flushed::kNotAll) return Next::kWait;
+    }
     const Flow flow = connection.flow[from];
     if (flow == Flow::kShut) return Next::kWait;
     if (flow == Flow::kDraining) {
@@ -143,28 +147,31 @@ Next Relay::deliver(Connection& connection, unsigned from, std::size_t size) {
   return reconnect ? Next::kReconnect : Next::kWait;
 }
 
-// True where the direction has nothing parked any more.
-bool Relay::flush(Connection& connection, unsigned from) {
+// What is parked for a backend that goes away untouched stays parked for the next one.
+Relay::Flushed Relay::flush(Connection& connection, unsigned from) {
   const unsigned to = 1 - from;
-  if (!(connection.side[to] & kWriteReady)) return false;
+  if (!(connection.side[to] & kWriteReady)) return Flushed::kNotAll;
   Chunk& chunk = chunks_[connection.parked[from]];
   while (chunk.begin < chunk.end) {
     const ssize_t sent =
         ::send(connection.fd[to], chunk.data + chunk.begin, chunk.end - chunk.begin, MSG_NOSIGNAL);
     if (sent < 0) {
-      if (errno == EINTR) continue;
-      if (errno != EAGAIN) {
-        sink_failed(connection, to, errno);
-      } else {
+      const int error = errno;
+      if (error == EINTR) continue;
+      if (error == EAGAIN) {
         connection.side[to] &= static_cast<std::uint8_t>(~kWriteReady);
+      } else if (to == kBackend && untouched_backend_died(connection, error)) {
+        return Flushed::kReconnect;
+      } else {
+        sink_failed(connection, to, error);
       }
-      return false;
+      return Flushed::kNotAll;
     }
     count(connection, from, static_cast<std::size_t>(sent));
     chunk.begin += static_cast<std::size_t>(sent);
   }
   drop_parked(connection, from);
-  return true;
+  return Flushed::kAll;
 }
 
 // Passes the FIN on. Where the other direction has ended too, closing both sockets does that: one system call

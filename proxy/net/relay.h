@@ -33,7 +33,8 @@ class Relay {
   static constexpr std::size_t kShare = std::size_t{512} * 1024;
 
   Next pump(Connection& connection, unsigned from);
-  bool flush(Connection& connection, unsigned from);
+  enum class Flushed { kAll, kNotAll, kReconnect };
+  Flushed flush(Connection& connection, unsigned from);
   Next deliver(Connection& connection, unsigned from, std::size_t size);
   void finish(Connection& connection, unsigned from);
   Next source_failed(Connection& connection, unsigned from);

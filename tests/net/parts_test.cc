@@ -1,11 +1,15 @@
 // The parts that need no socket.
 #include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/socket.h>
 
+#include <cstring>
 #include <map>
 #include <random>
 
 #include "proxy/net/chunk_pool.h"
 #include "proxy/net/endpoints.h"
+#include "proxy/net/relay.h"
 #include "proxy/net/slab.h"
 
 namespace relayd::net {
@@ -82,6 +86,77 @@ TEST(ChunkPool, GivesEachBorrowerItsOwn) {
   for (const Index index : borrowed) pool.give_back(index);
   EXPECT_EQ(pool.in_use(), 0U);
   EXPECT_EQ(pool[pool.borrow()].end, 0U);
+}
+
+// A connected pair over loopback, so that one end can be reset.
+struct TcpPair {
+  TcpPair() {
+    const auto listening = listen_on(SocketAddress::loopback(0), 1);
+    const SocketAddress address = *local_address(listening->get());
+    far.reset(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    EXPECT_EQ(::connect(far.get(), address.get(), address.length()), 0);
+    near.reset(::accept4(listening->get(), nullptr, nullptr, SOCK_CLOEXEC));
+    EXPECT_TRUE(set_nonblocking(near.get(), true));
+  }
+  void reset_far() {
+    const linger now{.l_onoff = 1, .l_linger = 0};
+    ::setsockopt(far.get(), SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    far.reset();
+    pollfd told{.fd = near.get(), .events = 0, .revents = 0};
+    EXPECT_EQ(::poll(&told, 1, 20'000), 1);
+  }
+
+  Descriptor near;  // relayd's end
+  Descriptor far;
+};
+
+class ParkedFirstBytes : public ::testing::Test {
+ protected:
+  ParkedFirstBytes() {
+    connection_.state = State::kRelaying;
+    connection_.parked[kClient] = chunks_.borrow();
+    Chunk& chunk = chunks_[connection_.parked[kClient]];
+    std::memcpy(chunk.data, "hello", 5);
+    chunk.end = 5;
+    connect_to(dying_);
+    connection_.fd[kClient] = client_.near.get();
+    connection_.side[kClient] = kWriteReady;
+    dying_.reset_far();
+  }
+  void connect_to(const TcpPair& backend) {
+    connection_.fd[kBackend] = backend.near.get();
+    connection_.side[kBackend] = kWriteReady;
+  }
+
+  ChunkPool chunks_;
+  Relay relay_{chunks_};
+  Connection connection_;
+  TcpPair client_;
+  TcpPair dying_;
+};
+
+// The first bytes of a client came back from an instance that reset it; the one chosen next resets it too
+// before they leave. They must not be lost by that.
+TEST_F(ParkedFirstBytes, OutliveASecondReset) {
+  connection_.rescues = 1;
+  ASSERT_EQ(relay_.run(connection_), Next::kReconnect);
+  ASSERT_NE(connection_.parked[kClient], kNone);
+  TcpPair third;
+  connect_to(third);
+  EXPECT_EQ(relay_.run(connection_), Next::kWait);
+  char received[8] = {};
+  EXPECT_EQ(::recv(third.far.get(), received, sizeof received, 0), 5);
+  EXPECT_EQ(std::string(received), "hello");
+  EXPECT_EQ(connection_.bytes_in, 5U);
+  EXPECT_EQ(chunks_.in_use(), 0U);
+}
+
+TEST_F(ParkedFirstBytes, AreGivenUpAfterTheLastRescue) {
+  connection_.rescues = kMostRescues;
+  EXPECT_NE(relay_.run(connection_), Next::kReconnect);
+  EXPECT_EQ(connection_.parked[kClient], kNone);
+  EXPECT_TRUE(connection_.side[kBackend] & kFailed);
+  EXPECT_EQ(chunks_.in_use(), 0U);
 }
 
 class BalancerTest : public ::testing::Test {
