@@ -55,9 +55,12 @@ std::string due(const GenerationStatus& generation) {
   return "";
 }
 
-std::vector<std::vector<std::string>> instance_rows(const GenerationStatus& generation, const Style& style) {
+// `troubled`: only those that are not well and say why.
+std::vector<std::vector<std::string>> instance_rows(const GenerationStatus& generation, bool troubled,
+                                                    const Style& style) {
   std::vector<std::vector<std::string>> rows;
   for (const InstanceStatus& instance : generation.instances) {
+    if (troubled && (instance.state == "ready" || instance.note.empty())) continue;
     std::string note = instance.restarts > 0 ? counted(instance.restarts, "restart") : "";
     if (!instance.note.empty()) note += (note.empty() ? "" : ", ") + printable(instance.note);
     rows.push_back({"instance " + std::to_string(instance.index),
@@ -81,8 +84,7 @@ void add_service_lines(const ServiceStatus& service, bool instances, const Style
   const auto generation_lines = aligned(rows, "  ");
   for (std::size_t i = 0; i < generation_lines.size(); ++i) {
     lines.push_back(generation_lines[i]);
-    if (!instances) continue;
-    for (std::string& line : aligned(instance_rows(service.generations[i], style), "    "))
+    for (std::string& line : aligned(instance_rows(service.generations[i], !instances, style), "    "))
       lines.push_back(std::move(line));
   }
   if (service.last_rollover && !service.last_rollover->reason.empty() &&

@@ -112,7 +112,13 @@ class DaemonCommands final : public control::Commands {
                                                                        report.drained,
                                                                        {}});
                                         });
-    if (!taken) done(refuse(taken.error()));
+    if (taken) return;
+    if (taken.error().code != EBUSY) {
+      daemon_.journal().record(
+          name,
+          {"rollover_refused", 0, -1, "rollover refused, nothing was touched: " + taken.error().message, {}});
+    }
+    done(refuse(taken.error()));
   }
 
   Outcome<control::Done> abort(const std::string& name) override {

@@ -74,7 +74,7 @@ int Daemon::run() {
   }
   if (const auto started = bind_and_start(); !started) {
     log::error(started.error().message);
-    return kExitStart;
+    return exit_code_ != 0 ? exit_code_ : kExitStart;
   }
   loop_.run();
   log::info("relayd has stopped", {{"exit_code", exit_code_}});
@@ -110,7 +110,10 @@ Result<void> Daemon::bind_and_start() {
   server_ = std::move(*server);
   if (!config_.pid_file.empty()) {
     auto pid_file = PidFile::write(config_.pid_file);
-    if (!pid_file) return std::unexpected(pid_file.error());
+    if (!pid_file) {
+      exit_code_ = kExitUsage;
+      return std::unexpected(pid_file.error());
+    }
     pid_file_ = std::move(*pid_file);
   }
   keeper_watch_ = std::make_unique<backend::KeeperWatch>(loop_, keeper_);

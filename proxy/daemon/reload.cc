@@ -147,9 +147,9 @@ void Daemon::reload(bool all, std::function<void(Result<ReloadSummary>)> done) {
   }
   auto prepared = prepare(*wanted, plan, all);
   if (!prepared) return done(std::unexpected(prepared.error()));
-  const log::Options log_options{wanted->log.level, wanted->log.format, wanted->log.file};
-  if (const auto configured = log::configure(log_options); !configured) {
-    return done(std::unexpected(configured.error()));
+  if (!(wanted->log == config_.log)) {
+    const auto configured = log::configure({wanted->log.level, wanted->log.format, wanted->log.file});
+    if (!configured) return done(std::unexpected(configured.error()));
   }
 
   // From here on nothing can be refused.
@@ -170,10 +170,18 @@ void Daemon::reload(bool all, std::function<void(Result<ReloadSummary>)> done) {
     if (hosted == nullptr) {
       config_.services.push_back(p.service);
       HostedService& added = add_service(p.service, std::move(p.opened));
+      ++outstanding->left;
+      const std::string name = added.name;
       if (const auto started = added.driver->start(); !started) {
-        outstanding->summary.failures += added.name + ": " + started.error().message + "\n";
-        std::erase_if(config_.services, [&added](const config::Service& s) { return s.name == added.name; });
+        outstanding->summary.failures += name + ": " + started.error().message + "\n";
+        std::erase_if(config_.services, [&name](const config::Service& s) { return s.name == name; });
         remove_service(added);
+        outstanding->ended();
+      } else {
+        added.driver->wait_until_serving([outstanding, name](const Result<void>& served) {
+          if (!served) outstanding->summary.failures += name + ": " + served.error().message + "\n";
+          outstanding->ended();
+        });
       }
       continue;
     }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "proxy/config/loader.h"
+
 namespace relayd {
 namespace {
 
@@ -37,8 +39,12 @@ control::InstanceStatus instance_status(const rollover::Driver& driver, rollover
   if (const backend::Instance* instance = driver.instance(generation, index)) {
     status.pid = instance->pid();
     status.address = instance->address().to_string();
-    status.note = state.state == rollover::InstanceState::kReady ? instance->status_text()
-                                                                 : instance->last_check_error();
+    const bool ready = state.state == rollover::InstanceState::kReady;
+    status.note = ready ? instance->status_text() : instance->last_check_error();
+  } else if (state.state == rollover::InstanceState::kWaiting) {
+    status.note = driver.last_end(generation, index);
+    if (state.due)
+      status.note += "; started again in " + config::format_duration(Duration(ms_until(*state.due)));
   }
   if (const net::EndpointLoad* load = driver.load(generation, index)) {
     status.connections = load->active.load(std::memory_order_relaxed);

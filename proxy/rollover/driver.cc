@@ -88,12 +88,16 @@ void Driver::pause(Done done) {
 
 void Driver::resume(Done done) {
   feed(event::Resume{});
+  wait_until_serving(std::move(done));
+}
+
+void Driver::wait_until_serving(Done done) {
   wait_for(
       [name = service_.name](const State& s) -> std::optional<Result<void>> {
         if (!s.route.empty()) return Result<void>{};
         if (s.phase == Phase::kPausing || s.phase == Phase::kPaused || s.phase == Phase::kStopping ||
             s.phase == Phase::kStopped) {
-          return fail("service " + name + " was not resumed: it is " + to_string(s.phase));
+          return fail("service " + name + " does not serve: it is " + to_string(s.phase));
         }
         const Generation* g = s.serving();
         const bool crashed =
@@ -156,6 +160,11 @@ unsigned Driver::instances_of(const config::Service& service) const {
 const backend::Instance* Driver::instance(GenerationNumber generation, InstanceIndex index) const {
   const auto found = slots_.find({generation, index});
   return found != slots_.end() ? found->second.instance.get() : nullptr;
+}
+
+std::string Driver::last_end(GenerationNumber generation, InstanceIndex index) const {
+  const auto found = slots_.find({generation, index});
+  return found != slots_.end() ? found->second.last_end : "";
 }
 
 const net::EndpointLoad* Driver::load(GenerationNumber generation, InstanceIndex index) const {

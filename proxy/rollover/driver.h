@@ -55,6 +55,8 @@ class Driver {
   Result<void> abort();   // error: nothing to abort
   void pause(Done done);
   void resume(Done done);
+  // Answers when an instance serves, or when it is clear that none will soon.
+  void wait_until_serving(Done done);
   void scale(unsigned instances,
              Done done);  // at least 1; kept over rollovers until the file's number changes
   void adjust(const config::Service& newest);  // what takes effect without a rollover
@@ -73,6 +75,8 @@ class Driver {
   std::string busy() const;
   // Null where there is no such process.
   const backend::Instance* instance(GenerationNumber generation, InstanceIndex index) const;
+  // How its last process ended; empty where none has.
+  std::string last_end(GenerationNumber generation, InstanceIndex index) const;
   const net::EndpointLoad* load(GenerationNumber generation, InstanceIndex index) const;
   std::uint64_t connections(GenerationNumber generation) const;
   bool holding() const { return state_.route.empty(); }
@@ -82,6 +86,7 @@ class Driver {
   struct Slot {
     std::unique_ptr<backend::Instance> instance;
     std::shared_ptr<net::EndpointLoad> load;
+    std::string last_end;  // how its last process ended; empty: none has
   };
   // Somebody who waits for the state to come to something; the check answers once it has.
   struct Waiter {

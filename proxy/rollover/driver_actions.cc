@@ -34,6 +34,7 @@ void Driver::carry_out(const action::StartInstance& a) {
                                                       a.instance, std::move(events));
   if (const auto started = slot.instance->start(); !started) {
     slot.instance.reset();
+    slot.last_end = started.error().message;
     feed(event::InstanceExited{a.generation, a.instance, started.error().message});
   }
 }
@@ -137,9 +138,14 @@ void Driver::instance_exited(Key key, const backend::ExitReport& report) {
   const Generation* g = state_.find(key.first);
   const InstanceState was = g != nullptr ? g->instances.at(key.second).state : InstanceState::kGone;
   if (was != InstanceState::kStopping) {
+    if (!report.signaled && report.status == 0) {
+      why += "; an app must stay in the foreground (nginx: 'daemon off;', redis: 'daemonize no')";
+    }
     if (const std::string words = last_words(key); !words.empty()) why += "\n" + words;
   }
-  slots_.at(key).instance.reset();
+  Slot& slot = slots_.at(key);
+  slot.last_end = first_line(why);
+  slot.instance.reset();
   feed(event::InstanceExited{key.first, key.second, std::move(why)});
   feed_deferred_ready();
 }
@@ -157,13 +163,19 @@ std::string Driver::last_words(Key key) const {
   return words;
 }
 
+// Of the first instance that is not ready though its time, or its generation's, is over.
 std::string Driver::why_not_ready() const {
-  const Generation* g = state_.starting();
-  if (g == nullptr || !g->due || *g->due > monotonic_now()) return "";
-  for (std::size_t i = 0; i < g->instances.size(); ++i) {
-    if (g->instances[i].state == InstanceState::kReady) continue;
-    const std::string words = last_words({g->number, static_cast<InstanceIndex>(i)});
-    return "instance " + std::to_string(i) + (words.empty() ? " has not said anything" : ": " + words);
+  const TimePoint now = monotonic_now();
+  for (const Generation& g : state_.generations) {
+    const bool all_due = g.state == GenerationState::kStarting && g.due && *g.due <= now;
+    for (std::size_t i = 0; i < g.instances.size(); ++i) {
+      const Instance& instance = g.instances[i];
+      const bool due = instance.state == InstanceState::kStarting && instance.due && *instance.due <= now;
+      if (instance.state == InstanceState::kReady || !(all_due || due)) continue;
+      const std::string words = last_words({g.number, static_cast<InstanceIndex>(i)});
+      const std::string name = all_due ? "instance " + std::to_string(i) + ": " : "";
+      return name + (words.empty() ? "it has not said anything" : words);
+    }
   }
   return "";
 }

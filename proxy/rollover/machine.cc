@@ -144,7 +144,8 @@ void Step::operator()(const event::Tick& e) {
   for (std::size_t n = 0; n < s_.generations.size(); ++n) {
     for (std::size_t i = 0; i < s_.generations[n].instances.size(); ++i) {
       const Deadline due = s_.generations[n].instances[i].due;
-      if (due && *due <= now_) instance_due(s_.generations[n], static_cast<InstanceIndex>(i));
+      if (due && *due <= now_)
+        instance_due(s_.generations[n], static_cast<InstanceIndex>(i), e.why_not_ready);
     }
     const Deadline due = s_.generations[n].due;
     if (due && *due <= now_) generation_due(s_.generations[n], e.why_not_ready);

@@ -323,14 +323,15 @@ void Step::launch_failed(const Generation& g, const std::string& why) {
   end_rollover();
 }
 
-void Step::instance_due(Generation& g, InstanceIndex i) {
+void Step::instance_due(Generation& g, InstanceIndex i, const std::string& why_not_ready) {
   switch (g.instances[i].state) {
     case InstanceState::kWaiting:
       start_instance(g, i);
       return;
     case InstanceState::kStarting: {
-      const std::string why =
+      std::string why =
           "not ready within " + config::format_duration(g.launch.ready_timeout) + " (ready_timeout)";
+      if (!why_not_ready.empty()) why += ": " + why_not_ready;
       note(Kind::kInstanceKilled, g.number, i, why);
       kill_instance(g, i);
       if (!g.was_ready) launch_failed(g, "instance " + std::to_string(i) + ": " + why);

@@ -63,7 +63,7 @@ class Step {
   void kill_instance(Generation& g, InstanceIndex i);
   void restart_later(Generation& g, InstanceIndex i, const std::string& why);
   void launch_failed(const Generation& g, const std::string& why);
-  void instance_due(Generation& g, InstanceIndex i);
+  void instance_due(Generation& g, InstanceIndex i, const std::string& why_not_ready);
   void generation_due(Generation& g, const std::string& why_not_ready);
   bool collect_gone();
   Instance* find_instance(GenerationNumber generation, InstanceIndex instance);

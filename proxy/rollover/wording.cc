@@ -37,7 +37,7 @@ std::string sentence(const action::Note& note, const std::string& name) {
     case Kind::kRestoring:
       return "the definition of " + name + " is started again";
     case Kind::kInstanceExited:
-      return name + " ended unasked";
+      return name + " failed";
     case Kind::kInstanceStopped:
       return name + " has ended";
     case Kind::kInstanceRestarting:
