@@ -1,38 +1,20 @@
 #include "proxy/backend/stderr_tail.h"
 
-#include <poll.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <climits>
+
+#include "proxy/base/write_now.h"
 
 namespace relayd::backend {
 namespace {
 
-constexpr std::size_t kTail = 2048;  // bytes given by text()
-constexpr std::size_t kChunk =
-    PIPE_BUF;  // a pipe that poll(2) calls writable takes this much without blocking
+constexpr std::size_t kTail = 2048;            // bytes given by text()
+constexpr std::size_t kChunk = PIPE_BUF;       // bytes of one read
 constexpr std::size_t kMaxDrain = 256U << 10;  // bytes read at the process's end
 constexpr int kChunksPerWakeUp = 16;
 constexpr Duration kRetry{50};  // until the next look whether standard error takes anything again
-
-// Writes without ever blocking. -1 with EAGAIN where it would.
-ssize_t write_some(int fd, const char* data, std::size_t size) {
-  const ssize_t sent = ::send(fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);  // journald's is a socket
-  if (sent >= 0 || errno != ENOTSOCK) return sent;
-  pollfd entry{fd, POLLOUT, 0};
-  if (::poll(&entry, 1, 0) <= 0) {
-    errno = EAGAIN;
-    return -1;
-  }
-  if ((entry.revents & POLLOUT) == 0 || (entry.revents & POLLERR) != 0) {
-    errno = EPIPE;  // nobody reads it any more; writing would raise SIGPIPE
-    return -1;
-  }
-  return ::write(fd, data, std::min(size, kChunk));
-}
 
 }  // namespace
 
@@ -74,7 +56,7 @@ void StderrTail::keep(std::string_view data) {
 // True where everything has been passed on.
 bool StderrTail::flush() {
   while (!pending_.empty()) {
-    const ssize_t sent = write_some(copy_to_, pending_.data(), pending_.size());
+    const ssize_t sent = write_now(copy_to_, pending_);
     if (sent < 0 && errno == EINTR) continue;
     if (sent < 0 && errno == EAGAIN) return false;
     if (sent < 0) {  // standard error is gone for good: the tail is still kept

@@ -2,10 +2,10 @@
 
 #include <fcntl.h>
 #include <spdlog/common.h>
+#include <spdlog/details/null_mutex.h>
 #include <spdlog/logger.h>
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/base_sink.h>
-#include <spdlog/sinks/stdout_sinks.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,6 +17,7 @@
 
 #include "proxy/base/descriptor.h"
 #include "proxy/base/utf8.h"
+#include "proxy/base/write_now.h"
 
 namespace relayd::log {
 namespace {
@@ -26,55 +27,6 @@ struct State {
   Options options;
   std::shared_ptr<spdlog::logger> logger;
 };
-
-// Appends to a descriptor, one write(2) a line. spdlog's own file sink opens files that every child inherits.
-class FileSink : public spdlog::sinks::base_sink<std::mutex> {
- public:
-  explicit FileSink(Descriptor file) : file_(std::move(file)) {}
-
- protected:
-  void sink_it_(const spdlog::details::log_msg& message) override {
-    spdlog::memory_buf_t line;
-    formatter_->format(message, line);
-    const char* at = line.data();
-    std::size_t left = line.size();
-    while (left > 0) {
-      const ssize_t count = ::write(file_.get(), at, left);
-      if (count < 0 && errno == EINTR) continue;
-      if (count <= 0) return;  // a log that cannot be written (a full disk) must never stop the proxy
-      at += count;
-      left -= static_cast<std::size_t>(count);
-    }
-  }
-  void flush_() override {}
-
- private:
-  Descriptor file_;
-};
-
-// Logs to `file`, or to standard error where it is empty.
-std::shared_ptr<spdlog::logger> make_logger(const Options& options, Descriptor file) {
-  spdlog::sink_ptr sink;
-  if (file) {
-    sink = std::make_shared<FileSink>(std::move(file));
-  } else {
-    sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
-  }
-  auto logger = std::make_shared<spdlog::logger>("relayd", sink);
-  // Nor must it fill standard error with complaints.
-  logger->set_error_handler([](const std::string&) {});
-  logger->set_pattern(options.format == Format::kJson ? "%v" : "%Y-%m-%dT%H:%M:%S.%e%z %v",
-                      spdlog::pattern_time_type::local);
-  logger->set_level(spdlog::level::trace);
-  logger->flush_on(spdlog::level::trace);
-  return logger;
-}
-
-State& state() {
-  static State* instance =
-      new State{{}, {}, make_logger({}, {})};  // never destroyed: threads may log at exit
-  return *instance;
-}
 
 spdlog::level::level_enum spdlog_level(Level level) {
   switch (level) {
@@ -183,12 +135,135 @@ std::string text_line(Level level, std::string_view message, Fields fields) {
   return line;
 }
 
+std::string line_of(Format format, Level level, std::string_view message, Fields fields) {
+  return format == Format::kJson ? json_line(level, message, fields) : text_line(level, message, fields);
+}
+
+// Lines that standard error has not taken. It outlives every change of the log's options.
+struct Backlog {
+  std::mutex mutex;
+  std::string rest;        // of a line of which a part is written
+  std::uint64_t lost = 0;  // since the last line that was written
+};
+
+Backlog& backlog() {
+  static Backlog* instance = new Backlog;  // never destroyed: threads may log at exit
+  return *instance;
+}
+
+// Writes to standard error and never waits for whoever reads it: a line that cannot go now is dropped and
+// counted, and the count goes before the next line that can.
+class StandardErrorSink : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
+ public:
+  explicit StandardErrorSink(Format format) : format_(format) {}
+
+ protected:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    Backlog& b = backlog();
+    const std::scoped_lock lock(b.mutex);  // guards the formatter too
+    b.rest.erase(0, write(b.rest));
+    std::string text;
+    if (b.rest.empty()) {
+      if (b.lost > 0) append_count(text, message, b.lost);
+      append(text, message);
+    }
+    const std::size_t written = write(text);
+    if (written == 0) {
+      ++b.lost;
+      return;
+    }
+    b.lost = 0;
+    b.rest = text.substr(written);
+  }
+  void flush_() override {}
+
+ private:
+  // The bytes of `text` that standard error takes now.
+  static std::size_t write(std::string_view text) {
+    std::size_t written = 0;
+    while (written < text.size()) {
+      const ssize_t count = write_now(STDERR_FILENO, text.substr(written));
+      if (count < 0 && errno == EINTR) continue;
+      if (count <= 0) break;
+      written += static_cast<std::size_t>(count);
+    }
+    return written;
+  }
+
+  void append(std::string& out, const spdlog::details::log_msg& message) {
+    spdlog::memory_buf_t line;
+    formatter_->format(message, line);
+    out.append(line.data(), line.size());
+  }
+
+  // With the time of `next`, the line that it goes before.
+  void append_count(std::string& out, spdlog::details::log_msg next, std::uint64_t lost) {
+    const std::string what =
+        std::to_string(lost) + (lost == 1 ? " line" : " lines") + " lost: nobody reads standard error";
+    const std::string line = line_of(format_, Level::kWarn, what, {});
+    next.payload = line;
+    append(out, next);
+  }
+
+  const Format format_;
+};
+
+// Appends to a descriptor, one write(2) a line. spdlog's own file sink opens files that every child inherits.
+class FileSink : public spdlog::sinks::base_sink<std::mutex> {
+ public:
+  explicit FileSink(Descriptor file) : file_(std::move(file)) {}
+
+ protected:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    spdlog::memory_buf_t line;
+    formatter_->format(message, line);
+    const char* at = line.data();
+    std::size_t left = line.size();
+    while (left > 0) {
+      const ssize_t count = ::write(file_.get(), at, left);
+      if (count < 0 && errno == EINTR) continue;
+      if (count <= 0) return;  // a log that cannot be written (a full disk) must never stop the proxy
+      at += count;
+      left -= static_cast<std::size_t>(count);
+    }
+  }
+  void flush_() override {}
+
+ private:
+  Descriptor file_;
+};
+
+// Logs to `file`, or to standard error where it is empty.
+std::shared_ptr<spdlog::logger> make_logger(const Options& options, Descriptor file) {
+  spdlog::sink_ptr sink;
+  if (file) {
+    sink = std::make_shared<FileSink>(std::move(file));
+  } else {
+    sink = std::make_shared<StandardErrorSink>(options.format);
+  }
+  auto logger = std::make_shared<spdlog::logger>("relayd", sink);
+  // Nor must it fill standard error with complaints.
+  logger->set_error_handler([](const std::string&) {});
+  logger->set_pattern(options.format == Format::kJson ? "%v" : "%Y-%m-%dT%H:%M:%S.%e%z %v",
+                      spdlog::pattern_time_type::local);
+  logger->set_level(spdlog::level::trace);
+  logger->flush_on(spdlog::level::trace);
+  return logger;
+}
+
+State& state() {
+  static State* instance =
+      new State{{}, {}, make_logger({}, {})};  // never destroyed: threads may log at exit
+  return *instance;
+}
+
 }  // namespace
 
 Result<void> configure(const Options& options) {
   Descriptor file;
   if (!options.file.empty()) {
-    file.reset(::open(options.file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
+    file.reset(::open(options.file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
+                      0644));
     if (!file) return fail_errno("cannot open the log file " + options.file + " (log.file)");
   }
   auto logger = make_logger(options, std::move(file));
@@ -219,8 +294,7 @@ void write(Level level, std::string_view message, Fields fields) {
     logger = s.logger;
     format = s.options.format;
   }
-  logger->log(spdlog_level(level), format == Format::kJson ? json_line(level, message, fields)
-                                                           : text_line(level, message, fields));
+  logger->log(spdlog_level(level), line_of(format, level, message, fields));
 }
 
 }  // namespace relayd::log

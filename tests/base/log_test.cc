@@ -3,16 +3,23 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <pty.h>
+#include <sys/socket.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <future>
 #include <sstream>
 #include <thread>
 #include <vector>
 
+#include "proxy/base/descriptor.h"
 #include "tests/base/scratch_directory.h"
 
 namespace relayd {
@@ -148,6 +155,128 @@ TEST_F(LogFile, LinesOfThreadsDoNotMix) {
     EXPECT_THAT(line, EndsWith(std::string(100, 'x') + " end=here"));
   }
   EXPECT_EQ(lines, 800);
+}
+
+// Standard error as whoever starts relayd may leave it: blocking, and with nobody who reads it.
+class StandardErrorTest : public testing::Test {
+ protected:
+  StandardErrorTest() {
+    replace_with(Descriptor(::open("/dev/null", O_WRONLY | O_CLOEXEC)));
+    log::info("takes with it what other tests have lost");
+  }
+  ~StandardErrorTest() override {
+    ::dup2(before_.get(), STDERR_FILENO);
+    EXPECT_TRUE(log::configure({}));
+  }
+  static void replace_with(Descriptor writer) {
+    ASSERT_EQ(::dup2(writer.get(), STDERR_FILENO), STDERR_FILENO);
+  }
+  void be_a_full_pipe() {
+    auto pipe = make_pipe();
+    ASSERT_TRUE(pipe);
+    reader_ = std::move(pipe->read);
+    ASSERT_TRUE(set_nonblocking(reader_.get(), true));
+    ASSERT_TRUE(set_nonblocking(pipe->write.get(), true));
+    while (::write(pipe->write.get(), "-", 1) == 1) {
+    }
+    ASSERT_TRUE(set_nonblocking(pipe->write.get(), false));
+    replace_with(std::move(pipe->write));
+  }
+  // Whether the lines are out within 20 s; if they are not, reads until they are.
+  bool returns(const std::function<void()>& log_lines) const {
+    auto done = std::async(std::launch::async, log_lines);
+    const bool in_time = done.wait_for(std::chrono::seconds(20)) == std::future_status::ready;
+    while (done.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready) drain();
+    return in_time;
+  }
+  // What there is to read now.
+  std::string drain() const {
+    std::string text;
+    char buffer[4096];
+    for (ssize_t got = 0; (got = ::read(reader_.get(), buffer, sizeof buffer)) > 0;)
+      text.append(buffer, static_cast<std::size_t>(got));
+    return text;
+  }
+  void expect_whole_lines_and_their_count(int count, const std::string& filler);
+
+  Descriptor before_{::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3)};
+  Descriptor reader_;
+};
+
+TEST_F(StandardErrorTest, FullPipeNeverStopsTheLogAndTheLostLinesAreCounted) {
+  be_a_full_pipe();
+  EXPECT_TRUE(returns([] {
+    for (int i = 0; i < 3; ++i) log::info("nobody sees this");
+  }));
+  EXPECT_EQ(::fcntl(STDERR_FILENO, F_GETFL) & O_NONBLOCK, 0) << "the flag is everybody's who shares it";
+  EXPECT_THAT(drain(), MatchesRegex("-+"));
+  log::info("read again");
+  EXPECT_THAT(drain(), MatchesRegex("[^ ]+ warn  3 lines lost: nobody reads standard error\n"
+                                    "[^ ]+ info  read again\n"));
+  log::info("and again");
+  EXPECT_THAT(drain(), Not(HasSubstr("lost")));  // told once
+}
+
+TEST_F(StandardErrorTest, CountOfLostLinesOutlivesAChangeOfTheLogAndIsJsonInJson) {
+  be_a_full_pipe();
+  EXPECT_TRUE(returns([] { log::info("nobody sees this"); }));
+  ASSERT_TRUE(log::configure({.format = log::Format::kJson, .file = ""}));
+  drain();
+  log::info("read again");
+  EXPECT_THAT(drain(), MatchesRegex("\\{.*\"message\":\"1 line lost: nobody reads standard error\"\\}\n"
+                                    "\\{.*\"message\":\"read again\"\\}\n"));
+}
+
+// Terminals and stream sockets take a part of a line where the rest does not fit.
+void StandardErrorTest::expect_whole_lines_and_their_count(int count, const std::string& filler) {
+  EXPECT_TRUE(returns([&] {
+    for (int i = 0; i < count; ++i) log::info(filler);
+  }));
+  std::string text = drain();
+  log::info("read again");
+  text += drain();
+  EXPECT_THAT(text, EndsWith("info  read again\n"));
+  std::istringstream lines(text);
+  int whole = 0;
+  int lost = 0;
+  for (std::string line; std::getline(lines, line);) {
+    if (const auto at = line.find(" lines lost"); at != std::string::npos) {
+      lost += std::stoi(line.substr(line.rfind(' ', at - 1)));
+    } else if (!line.ends_with("read again")) {
+      EXPECT_THAT(line, EndsWith("info  " + filler));
+      ++whole;
+    }
+  }
+  EXPECT_GT(lost, 0);
+  EXPECT_EQ(whole + lost, count);
+}
+
+TEST_F(StandardErrorTest, StalledTerminalGetsWholeLinesAndTheCountOfTheOthers) {
+  termios raw{};
+  ::cfmakeraw(&raw);
+  int ends[2];
+  ASSERT_EQ(::openpty(&ends[0], &ends[1], nullptr, &raw, nullptr), 0);
+  reader_.reset(ends[0]);
+  replace_with(Descriptor(ends[1]));
+  ASSERT_TRUE(set_nonblocking(reader_.get(), true));
+  expect_whole_lines_and_their_count(500, std::string(999, 'x'));
+}
+
+TEST_F(StandardErrorTest, StalledSocketGetsWholeLinesAndTheCountOfTheOthers) {
+  int ends[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+  reader_.reset(ends[0]);
+  replace_with(Descriptor(ends[1]));
+  ASSERT_TRUE(set_nonblocking(reader_.get(), true));
+  expect_whole_lines_and_their_count(50, std::string(70000, 'x'));
+}
+
+TEST_F(StandardErrorTest, ThatNobodyCanReadAnyMoreRaisesNoSignal) {
+  auto pipe = make_pipe();
+  ASSERT_TRUE(pipe);
+  replace_with(std::move(pipe->write));
+  pipe->read.reset();
+  log::info("nobody sees this");  // SIGPIPE would end the test
 }
 
 }  // namespace
