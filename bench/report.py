@@ -83,6 +83,8 @@ def print_costs(results):
 
 
 def print_ratios(results):
+    if not results["works"] and "growth" not in results:
+        return
     print("\nRatios in the same round: median (least to greatest)")
     for row in compared(results):
         whom = row.get("peer", " or ".join(row["peers"]))
@@ -128,7 +130,7 @@ def print_calls(results):
 
 def missed_goals(results):
     """Titles of what was measured and did not reach its goal; a void figure has not reached it."""
-    missed = [f"{row['work']}: {row['candidate']}" for row in compared(results)
+    missed = [f"{row['work']}: {row['candidate']} / {' or '.join(row['peers'])}" for row in compared(results)
               if row["goal"] is not None and not row.get("reached")]
     values = ratios(results["growth"]["runs"], "relayd, crowded", "relayd") if "growth" in results else []
     if "growth" in results and (not values or median(values) > GROWTH_GOAL):
@@ -145,4 +147,7 @@ def print_all(results):
     print_memory(results)
     print_calls(results)
     missed = missed_goals(results)
-    print(f"\n{len(missed)} goals MISSED: {'; '.join(missed)}" if missed else "\nEvery goal measured here was reached.")
+    if missed:
+        print(f"\n{len(missed)} goals MISSED: {'; '.join(missed)}")
+    elif set(results) & {"memory", "growth"} or results["works"]:
+        print("\nEvery goal measured here was reached.")
