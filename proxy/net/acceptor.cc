@@ -44,11 +44,7 @@ bool somebody_waits(int fd) {
 
 void Worker::add_listener(ServiceState& service, int fd) {
   const auto same = [&](const ListenerSlot& slot) { return slot.fd == fd && slot.service == service.id; };
-  const auto known = std::find_if(listeners_.begin(), listeners_.end(), same);
-  if (known != listeners_.end()) {
-    if (!known->leaving) return;
-    end_leaving(*known);
-  }
+  if (std::any_of(listeners_.begin(), listeners_.end(), same)) return;
   auto spare =
       std::find_if(listeners_.begin(), listeners_.end(), [](const auto& slot) { return slot.fd < 0; });
   if (spare == listeners_.end()) spare = listeners_.emplace(spare);
@@ -229,6 +225,18 @@ void Worker::pause(ServiceState& service) {
     if (listeners_[i].service == service.id) watch_listener(i, false);
   }
   want_tick();
+}
+
+// Those whose place in the epoll set was refused. True while it still is.
+bool Worker::watch_missing() {
+  bool missing = false;
+  for (Index i = 0; i < listeners_.size(); ++i) {
+    const ListenerSlot& slot = listeners_[i];
+    if (slot.fd < 0 || slot.watched || services_[slot.service]->paused) continue;
+    watch_listener(i, true);
+    missing = missing || !slot.watched;
+  }
+  return missing;
 }
 
 void Worker::resume_paused() {

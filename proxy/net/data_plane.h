@@ -81,7 +81,8 @@ class DataPlane {
                    const std::vector<const Listener*>& listeners);
   // New limits, hold and listeners of a running service. A listener no longer in the list is emptied first:
   // what is already in its queue is accepted, for at most rollover.graceful_timeout where there is no room
-  // (max_connections, hold); `done` runs when no worker uses the old listeners any more.
+  // (max_connections, hold); `done` runs when no worker uses the old listeners any more. Until then, they
+  // must not be given to the service again.
   void update_service(ServiceId id, const config::Service& service,
                       const std::vector<const Listener*>& listeners, std::function<void()> done);
   // Stops accepting (after emptying the kernel's queue, as update_service() does), keeps relaying. `done`: no

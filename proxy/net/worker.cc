@@ -276,6 +276,7 @@ void Worker::on_tick() {
     if (service != nullptr && tick_service(*service)) more = true;
   }
   resume_paused();
+  if (watch_missing()) more = true;
   for (const auto& service : services_) more = more || (service != nullptr && service->paused);
   end_turn();
   if (more) return;
@@ -300,12 +301,15 @@ bool Worker::watch(Index index, unsigned side) {
 void Worker::watch_listener(Index slot, bool on) {
   ListenerSlot& listener = listeners_[slot];
   if (listener.fd < 0 || listener.watched == on) return;
-  listener.watched = on;
   epoll_event event{};
   event.events = EPOLLIN;  // level-triggered: taking it out and in again loses nothing
   event.data.u64 = kListenerBit | slot;
-  if (::epoll_ctl(epoll_.get(), on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, listener.fd, &event) == 0) return;
-  if (on) report_shortage("cannot watch a listener: raise fs.epoll.max_user_watches or free memory", errno);
+  if (::epoll_ctl(epoll_.get(), on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, listener.fd, &event) != 0 && on) {
+    report_shortage("cannot watch a listener: raise fs.epoll.max_user_watches or free memory", errno);
+    want_tick();  // which tries again
+    return;
+  }
+  listener.watched = on;
 }
 
 void Worker::report_shortage(const char* what, int error) {

@@ -97,6 +97,7 @@ class Worker {
   void admit(ServiceState& service, int fd, bool is_unix, bool held);
   void pause(ServiceState& service);
   void resume_paused();
+  bool watch_missing();
   bool tick_leaving();
   void end_leaving(ListenerSlot& slot);
   void watch_listener(Index slot, bool on);
