@@ -84,8 +84,7 @@ Result<void> Instance::Impl::take_address(const std::optional<Identity>& identit
     }
     case config::AddressKind::kSocket: {
       auto made = SocketFolder::create(context.runtime_directory, definition->service.name, generation, index,
-                                       identity ? identity->uid : static_cast<uid_t>(-1),
-                                       identity ? identity->gid : static_cast<gid_t>(-1));
+                                       identity);
       if (!made) return std::unexpected(made.error());
       auto path = made->address();
       if (!path) return std::unexpected(path.error());

@@ -1,10 +1,11 @@
 #pragma once
 
-#include <sys/types.h>
-
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 
+#include "proxy/backend/identity.h"
 #include "proxy/base/address.h"
 #include "proxy/base/error.h"
 
@@ -14,10 +15,12 @@ namespace relayd::backend {
 // alone, removed with all that is in it when this dies.
 class SocketFolder {
  public:
-  // <runtime_directory>/<service>-<generation>-<instance>-<random>, mode 0700, owned by uid and gid (-1:
-  // relayd's own). Where the owner is another user, `runtime_directory` is made searchable (0711).
+  // <runtime_directory>/<service>-<generation>-<instance>-<random>, mode 0700, owned by `identity` (none:
+  // relayd's own). Where that is another user, `runtime_directory` and what is above it must let him through;
+  // a folder of relayd's own (its owner, and named relayd*) is made searchable (0711), any other is an error.
   static Result<SocketFolder> create(const std::string& runtime_directory, const std::string& service,
-                                     std::uint32_t generation, std::uint16_t instance, uid_t uid, gid_t gid);
+                                     std::uint32_t generation, std::uint16_t instance,
+                                     const std::optional<Identity>& identity);
   SocketFolder() = default;
   SocketFolder(SocketFolder&& other) noexcept : path_(std::exchange(other.path_, {})) {}
   SocketFolder& operator=(SocketFolder&& other) noexcept {

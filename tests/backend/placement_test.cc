@@ -62,11 +62,9 @@ TEST(SocketFolders, FreshPrivateAndRemoved) {
   TemporaryFolder runtime;
   std::string path;
   {
-    auto folder =
-        SocketFolder::create(runtime.path(), "we/b", 3, 1, static_cast<uid_t>(-1), static_cast<gid_t>(-1));
+    auto folder = SocketFolder::create(runtime.path(), "we/b", 3, 1, std::nullopt);
     ASSERT_TRUE(folder) << folder.error().message;
-    auto other =
-        SocketFolder::create(runtime.path(), "we/b", 3, 1, static_cast<uid_t>(-1), static_cast<gid_t>(-1));
+    auto other = SocketFolder::create(runtime.path(), "we/b", 3, 1, std::nullopt);
     ASSERT_TRUE(other);
     EXPECT_NE(folder->address()->path(), other->address()->path());
     path = std::filesystem::path(folder->address()->path()).parent_path();
@@ -80,22 +78,57 @@ TEST(SocketFolders, FreshPrivateAndRemoved) {
 }
 
 TEST(SocketFolders, TooLongAPathIsAnErrorThatSaysSo) {
-  const auto folder = SocketFolder::create("/tmp/" + std::string(100, 'x'), "web", 1, 0,
-                                           static_cast<uid_t>(-1), static_cast<gid_t>(-1));
+  const auto folder = SocketFolder::create("/tmp/" + std::string(100, 'x'), "web", 1, 0, std::nullopt);
   ASSERT_FALSE(folder);
   EXPECT_THAT(folder.error().message, testing::HasSubstr("longer than 107 bytes"));
 }
 
-TEST(SocketFolders, OfAnotherUser) {
+const Identity kNobody{.uid = 65534, .gid = 65534, .groups = {65534}, .name = "nobody", .home = "/"};
+
+mode_t mode_of(const std::string& path) {
+  struct stat info {};
+  return ::stat(path.c_str(), &info) == 0 ? info.st_mode & 07777U : 0;
+}
+
+TEST(SocketFolders, OfAnotherUserAreReachedThroughAFolderOfRelaydsOwn) {
   if (::geteuid() != 0) GTEST_SKIP() << "needs root";
-  TemporaryFolder runtime;
-  auto folder = SocketFolder::create(runtime.path(), "web", 1, 0, 65534, 65534);
+  TemporaryFolder runtime;  // is named relayd-...
+  ASSERT_EQ(mode_of(runtime.path()), 0700U);
+  auto folder = SocketFolder::create(runtime.path(), "web", 1, 0, kNobody);
   ASSERT_TRUE(folder) << folder.error().message;
   struct stat info {};
   ASSERT_EQ(::stat(std::filesystem::path(folder->address()->path()).parent_path().c_str(), &info), 0);
   EXPECT_EQ(info.st_uid, 65534U);
-  ASSERT_EQ(::stat(runtime.path().c_str(), &info), 0);
-  EXPECT_EQ(info.st_mode & 0777U, 0711U);  // was 0700: that user could not have come through
+  EXPECT_EQ(mode_of(runtime.path()), 0711U);  // that user could not have come through
+}
+
+// control.socket: /root/relayd.sock must not open /root.
+TEST(SocketFolders, NeverOpenAFolderThatIsNotRelaydsOwn) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root";
+  TemporaryFolder place;
+  ASSERT_EQ(::chmod(place.path().c_str(), 0755), 0);
+  const std::string home = place.file("home");
+  std::filesystem::create_directory(home);
+  ASSERT_EQ(::chmod(home.c_str(), 0700), 0);
+  const std::string others = place.file("relayd-of-another");
+  std::filesystem::create_directory(others);
+  ASSERT_EQ(::chmod(others.c_str(), 0700), 0);
+  ASSERT_EQ(::chown(others.c_str(), 12345, 12345), 0);
+  std::filesystem::create_directory_symlink(home, place.file("relayd-link"));
+  std::filesystem::create_directory(home + "/relayd");  // can be opened, but is behind a closed door
+  for (const std::string& runtime : {home, others, place.file("relayd-link"), home + "/relayd"}) {
+    const auto folder = SocketFolder::create(runtime, "web", 1, 0, kNobody);
+    ASSERT_FALSE(folder) << runtime;
+    EXPECT_THAT(
+        folder.error().message,
+        testing::HasSubstr("is not searchable for backend.user nobody: put control.socket elsewhere"));
+  }
+  EXPECT_EQ(mode_of(home), 0700U);
+  EXPECT_EQ(mode_of(others), 0700U);
+  EXPECT_TRUE(SocketFolder::create(home, "web", 1, 0, std::nullopt)) << "relayd itself may";
+  ASSERT_EQ(::chown(home.c_str(), 0, 65534), 0);
+  ASSERT_EQ(::chmod(home.c_str(), 0710), 0);
+  EXPECT_TRUE(SocketFolder::create(home, "web", 1, 0, kNobody)) << "his group may";
 }
 
 }  // namespace
