@@ -1,7 +1,9 @@
 #include "proxy/backend/socket_folder.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -11,8 +13,10 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <string_view>
+#include <vector>
 
-#include "proxy/base/descriptor.h"
+#include "proxy/base/log.h"
 
 namespace relayd::backend {
 namespace {
@@ -20,14 +24,20 @@ namespace {
 constexpr std::size_t kMaxServicePart =
     24;  // characters of the service's name in the path: sun_path holds 107 in all
 
+constexpr std::size_t kRandomDigits = 8;
+
 std::string random_suffix() {
   std::uint32_t number = 0;
   if (::getrandom(&number, sizeof number, GRND_NONBLOCK) != sizeof number) {
     number = static_cast<std::uint32_t>(::getpid());
   }
-  char text[9];
+  char text[kRandomDigits + 1];
   std::snprintf(text, sizeof text, "%08x", number);
   return text;
+}
+
+Descriptor open_folder(const std::string& path) {
+  return Descriptor(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
 }
 
 bool may_pass(const std::string& directory, const struct stat& info, const Identity& who) {
@@ -69,6 +79,40 @@ Result<void> make_searchable(const std::string& directory, const Identity& who) 
   return {};
 }
 
+// Cuts "-<one or more of `digits`>" off the end.
+bool cut_number(std::string_view& name, std::string_view digits, std::size_t most) {
+  const std::size_t dash = name.rfind('-');
+  if (dash == std::string_view::npos) return false;
+  const std::string_view number = name.substr(dash + 1);
+  name.remove_suffix(name.size() - dash);
+  return !number.empty() && number.size() <= most && number.find_first_not_of(digits) == number.npos;
+}
+
+// <service>-<generation>-<instance>-<random>
+bool is_folder_name(std::string_view name) {
+  const std::size_t dash = name.rfind('-');
+  return dash != name.npos && name.size() - dash - 1 == kRandomDigits &&
+         cut_number(name, "0123456789abcdef", kRandomDigits) && cut_number(name, "0123456789", 5) &&
+         cut_number(name, "0123456789", 10) && !name.empty() && name.size() <= kMaxServicePart;
+}
+
+// False where it is known that nobody listens.
+bool answers(const std::string& socket) {
+  const auto address = SocketAddress::unix_path(socket);
+  if (!address) return true;
+  const Descriptor client(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!client || ::connect(client.get(), address->get(), address->length()) == 0) return true;
+  return errno != ECONNREFUSED && errno != ENOENT;
+}
+
+bool is_stale(const std::string& path, bool only_ours_inside) {
+  struct stat info {};
+  if (::lstat(path.c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) return false;
+  if (info.st_uid != ::geteuid() && !only_ours_inside) return false;
+  const Descriptor folder = open_folder(path);
+  return folder && ::flock(folder.get(), LOCK_EX | LOCK_NB) == 0 && !answers(path + "/app.sock");
+}
+
 }  // namespace
 
 Result<SocketFolder> SocketFolder::create(const std::string& runtime_directory, const std::string& service,
@@ -94,6 +138,9 @@ Result<SocketFolder> SocketFolder::create(const std::string& runtime_directory, 
       return fail_errno("cannot make the folder " + path + " for the instance's socket");
     }
     SocketFolder folder(path);
+    folder.lock_ = open_folder(path);
+    if (folder.lock_)
+      ::flock(folder.lock_.get(), LOCK_EX | LOCK_NB);  // no lock there: the socket has to tell
     if (given_away && ::lchown(path.c_str(), identity->uid, identity->gid) != 0)
       return fail_errno("cannot give " + path + " to backend.user");
     return folder;
@@ -104,6 +151,29 @@ void SocketFolder::reset() {
   if (path_.empty()) return;
   std::error_code ignored;  // nobody else can use what is left: its name is not used again
   std::filesystem::remove_all(std::exchange(path_, {}), ignored);
+  lock_.reset();
+}
+
+void remove_stale_folders(const std::string& runtime_directory) {
+  struct stat info {};
+  if (::stat(runtime_directory.c_str(), &info) != 0) return;
+  const bool only_ours_inside = info.st_uid == ::geteuid() && (info.st_mode & (S_IWGRP | S_IWOTH)) == 0;
+  std::error_code error;
+  std::vector<std::string> stale;
+  for (std::filesystem::directory_iterator entry(runtime_directory, error), end; !error && entry != end;
+       entry.increment(error)) {
+    const std::string path = entry->path();
+    if (is_folder_name(entry->path().filename().string()) && is_stale(path, only_ours_inside))
+      stale.push_back(path);
+  }
+  for (const std::string& path : stale) {
+    if (std::filesystem::remove_all(path, error) > 0 && !error) {
+      log::info("removed the socket folder that a killed relayd had left", {{"folder", path}});
+    } else {
+      log::warn("cannot remove the socket folder that a killed relayd had left",
+                {{"folder", path}, {"error", error.message()}});
+    }
+  }
 }
 
 }  // namespace relayd::backend

@@ -7,6 +7,7 @@
 
 #include "proxy/backend/identity.h"
 #include "proxy/base/address.h"
+#include "proxy/base/descriptor.h"
 #include "proxy/base/error.h"
 
 namespace relayd::backend {
@@ -22,11 +23,13 @@ class SocketFolder {
                                      std::uint32_t generation, std::uint16_t instance,
                                      const std::optional<Identity>& identity);
   SocketFolder() = default;
-  SocketFolder(SocketFolder&& other) noexcept : path_(std::exchange(other.path_, {})) {}
+  SocketFolder(SocketFolder&& other) noexcept
+      : path_(std::exchange(other.path_, {})), lock_(std::move(other.lock_)) {}
   SocketFolder& operator=(SocketFolder&& other) noexcept {
     if (this != &other) {
       reset();
       path_ = std::exchange(other.path_, {});
+      lock_ = std::move(other.lock_);
     }
     return *this;
   }
@@ -39,6 +42,13 @@ class SocketFolder {
  private:
   explicit SocketFolder(std::string path) : path_(std::move(path)) {}
   std::string path_;  // empty: none
+  Descriptor lock_;   // flock(2) on the folder: says that whoever made it lives; it goes with the process
 };
+
+// Removes the folders that SocketFolder has made and a relayd that was killed has left behind: named as
+// above, made by this user (or, where only this user can put anything into `runtime_directory`, given away by
+// it), unlocked, and with a socket that nobody answers. What cannot be read or removed stays. Logs what it
+// removed.
+void remove_stale_folders(const std::string& runtime_directory);
 
 }  // namespace relayd::backend

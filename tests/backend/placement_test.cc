@@ -1,6 +1,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include <set>
 
@@ -129,6 +130,76 @@ TEST(SocketFolders, NeverOpenAFolderThatIsNotRelaydsOwn) {
   ASSERT_EQ(::chown(home.c_str(), 0, 65534), 0);
   ASSERT_EQ(::chmod(home.c_str(), 0710), 0);
   EXPECT_TRUE(SocketFolder::create(home, "web", 1, 0, kNobody)) << "his group may";
+}
+
+// kill -9 of relayd: no destructor runs.
+void leave_folders_behind(const std::string& runtime, const std::optional<Identity>& identity) {
+  const pid_t relayd = ::fork();
+  if (relayd == 0) {
+    const auto first = SocketFolder::create(runtime, "web", 3, 1, identity);
+    const auto second = SocketFolder::create(runtime, "we-b-1", 4294967295, 65535, identity);
+    if (!first || !second) ::_exit(1);
+    const auto socket = listen_on(*first->address(), 1);
+    ::_exit(socket ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(::waitpid(relayd, &status, 0), relayd);
+  ASSERT_EQ(status, 0);
+}
+
+std::size_t entries_of(const std::string& folder) {
+  return static_cast<std::size_t>(
+      std::distance(std::filesystem::directory_iterator(folder), std::filesystem::directory_iterator()));
+}
+
+TEST(StaleSocketFolders, OfAKilledRelaydAreRemoved) {
+  TemporaryFolder runtime;
+  leave_folders_behind(runtime.path(), std::nullopt);
+  ASSERT_EQ(entries_of(runtime.path()), 2U);
+  remove_stale_folders(runtime.path());
+  EXPECT_EQ(entries_of(runtime.path()), 0U);
+  remove_stale_folders(runtime.path());
+  remove_stale_folders(runtime.file("nowhere"));
+}
+
+TEST(StaleSocketFolders, OfAnotherUserAreRemovedWhereOnlyRelaydCanHaveMadeThem) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root";
+  TemporaryFolder runtime;
+  leave_folders_behind(runtime.path(), kNobody);
+  ASSERT_EQ(entries_of(runtime.path()), 2U);
+  ASSERT_EQ(::chmod(runtime.path().c_str(), 01777), 0);  // such as /tmp
+  remove_stale_folders(runtime.path());
+  EXPECT_EQ(entries_of(runtime.path()), 2U);
+  ASSERT_EQ(::chmod(runtime.path().c_str(), 0755), 0);
+  remove_stale_folders(runtime.path());
+  EXPECT_EQ(entries_of(runtime.path()), 0U);
+}
+
+TEST(StaleSocketFolders, LiveOnesAndWhatRelaydDidNotMakeStay) {
+  TemporaryFolder runtime;
+  auto starting = SocketFolder::create(runtime.path(), "web", 1, 0, std::nullopt);  // no socket in it yet
+  ASSERT_TRUE(starting);
+  const SocketFolder moved = std::move(*starting);
+  const std::string answered = runtime.file("web-1-1-0123abcd");  // of a relayd without locks
+  std::filesystem::create_directory(answered);
+  const auto socket = listen_on(*SocketAddress::unix_path(answered + "/app.sock"), 1);
+  ASSERT_TRUE(socket);
+  const std::vector<std::string> names = {"data",
+                                          "web-1-2-backup00",
+                                          "web-1-0123abcd",
+                                          "-1-1-0123abcd",
+                                          "web-1-1-0123abc",
+                                          "web-1-1-0123ABCD",
+                                          "web-x-1-0123abcd"};
+  for (const std::string& name : names) std::filesystem::create_directory(runtime.file(name));
+  write_text(runtime.file("web-1-3-0123abcd"), "a file");
+  TemporaryFolder elsewhere;
+  write_text(elsewhere.file("kept"), "");
+  std::filesystem::create_directory_symlink(elsewhere.path(), runtime.file("web-1-4-0123abcd"));
+  const std::size_t before = entries_of(runtime.path());
+  remove_stale_folders(runtime.path());
+  EXPECT_EQ(entries_of(runtime.path()), before);
+  EXPECT_TRUE(exists(elsewhere.file("kept")));
 }
 
 }  // namespace
