@@ -36,11 +36,16 @@ void Worker::connect(ServiceState& service, Index index) {
   if (connection.route_epoch != service.route_epoch) {
     connection.route_epoch = service.route_epoch;
     connection.tried = 0;
+    connection.walked = 0;
   }
   Tick pause = kRetryPause;
   for (;;) {
-    const Index endpoint =
+    Index endpoint =
         service.balancer.pick(endpoints_, service.route, service.balance, connection.tried, now_);
+    // Positions that share a bit may have been passed over unjustly: before anybody waits, each is tried.
+    if (endpoint == kNone && service.route.size() > kTriedBits && connection.walked < service.route.size()) {
+      endpoint = service.route[connection.walked++];
+    }
     if (endpoint == kNone) break;
     const Attempt outcome = attempt(service, index, endpoint);
     if (outcome == Attempt::kUnderWay) return;

@@ -89,7 +89,8 @@ struct Connection {
   Tick due = 0;         // when its list looks at it next
   Tick held_since = 0;  // first moment of waiting; meaningful where `waited`
   ServiceId service = 0;
-  std::uint16_t route_epoch = 0;  // the route that `tried` is about
+  std::uint16_t route_epoch = 0;  // the route that `tried` and `walked` are about
+  std::uint16_t walked = 0;       // positions tried one by one, where `tried` cannot tell them apart
   State state = State::kFree;
   Flow flow[2] = {Flow::kOpen, Flow::kOpen};
   std::uint8_t side[2] = {0, 0};  // SideFlag

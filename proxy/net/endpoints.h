@@ -60,6 +60,10 @@ constexpr bool is_of(const Endpoint& endpoint, std::uint32_t generation, int ins
   return endpoint.generation == generation && (instance < 0 || endpoint.instance == instance);
 }
 
-constexpr std::uint64_t tried_bit(std::size_t position) { return std::uint64_t{1} << (position % 64); }
+// Connection::tried tells so many positions of a route apart.
+inline constexpr std::size_t kTriedBits = 64;
+constexpr std::uint64_t tried_bit(std::size_t position) {
+  return std::uint64_t{1} << (position % kTriedBits);
+}
 
 }  // namespace relayd::net

@@ -44,6 +44,7 @@ void Worker::hold(ServiceState& service, Index index, bool counted) {
 
 void Worker::hold_again(ServiceState& service, Index index, Tick pause) {
   slab_[index].tried = 0;
+  slab_[index].walked = 0;
   if (!service.route.empty()) {
     service.probing = true;
     service.retry_at = now_ + pause;

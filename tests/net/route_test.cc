@@ -114,6 +114,46 @@ TEST_P(RouteTest, AnInstanceThatRefusesIsPassedOver) {
   EXPECT_EQ(plane_.counts().held_total, 0U);
 }
 
+// Seventy instances, one of which is alive: those after the 64th share their bits of Connection::tried with
+// others, whose failures must not be held against it.
+TEST(Route, TheOneAliveAmongMoreThan64IsFound) {
+  for (const std::uint16_t alive : {0, 5, 63, 64, 69}) {
+    Plane plane(with(1));
+    EchoServer echo;
+    SocketPath nobody;
+    std::vector<Endpoint> endpoints;
+    for (std::uint16_t i = 0; i < 70; ++i) {
+      endpoints.push_back(
+          make_endpoint(i == alive ? echo.address() : nobody.address(std::to_string(i)), 1, i));
+    }
+    plane.route(endpoints, config::Balance::kRoundRobin);
+    plane.list();  // the route is there
+    for (int i = 0; i < 100; ++i) {
+      Peer client = plane.client();
+      client.send("x");
+      EXPECT_EQ(client.receive(1), "x");
+    }
+    EXPECT_EQ(plane.counts().held_total, 0U) << alive;
+    EXPECT_EQ(endpoints[alive].load->connections, 100U);
+  }
+}
+
+// None of seventy is alive: trying them all comes to an end.
+TEST(Route, NoneAliveAmongMoreThan64Holds) {
+  Plane plane(with(1));
+  SocketPath nobody;
+  std::vector<Endpoint> endpoints;
+  for (std::uint16_t i = 0; i < 70; ++i) {
+    endpoints.push_back(make_endpoint(nobody.address(std::to_string(i)), 1, i));
+  }
+  plane.route(endpoints);
+  Peer client = plane.client();
+  client.send("x");
+  ASSERT_TRUE(plane.wait([&] { return plane.counts().held == 1; }));
+  EchoServer echo(nobody.address("69"));
+  EXPECT_EQ(client.receive(1), "x");
+}
+
 TEST_P(RouteTest, ListShowsEveryConnection) {
   plane_.route(echo_.address(), 4);
   Peer first = served();
