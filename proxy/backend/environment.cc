@@ -22,6 +22,35 @@ bool is_key_char(char c) {
          c == '-';
 }
 
+bool is_name(std::string_view key) {
+  return !key.empty() && std::all_of(key.begin(), key.end(), is_key_char) && (key[0] < '0' || key[0] > '9');
+}
+
+// What program_frame() (launch.h) puts over anything else, or an app would take for a sign of its supervisor.
+bool is_set_by_relayd(std::string_view key, config::AddressKind address) {
+  if (key == "HOST" || key == "PORT") return address == config::AddressKind::kPort;
+  return key.starts_with("RELAY_") || key.starts_with("LISTEN_") || key == "NOTIFY_SOCKET";
+}
+
+Result<void> check_override(const std::string& key, const std::string& value, config::AddressKind address) {
+  const std::string what = "--env " + key.substr(0, 80) + ": ";
+  if (!is_name(key)) {
+    return fail(
+        what +
+            "not a name for an environment variable: use letters, digits and '_', not beginning with a "
+            "digit",
+        EINVAL);
+  }
+  if (is_set_by_relayd(key, address)) {
+    return fail(
+        what + "relayd sets this variable itself for every instance; leave it out, or take another name",
+        EINVAL);
+  }
+  if (value.find('\0') != std::string::npos)
+    return fail(what + "a zero byte cannot be part of a value", EINVAL);
+  return {};
+}
+
 class EnvFileParser {
  public:
   EnvFileParser(std::string_view text, const std::string& name) : text_(text), name_(name) {}
@@ -75,8 +104,7 @@ class EnvFileParser {
                        "' has no value: write KEY=VALUE (relayd's own environment is passed on anyway)");
     }
     if (key.starts_with("export ")) return fault(line_, "leave out 'export': this is not a shell script");
-    if (key.empty() || !std::all_of(key.begin(), key.end(), is_key_char) ||
-        (key[0] >= '0' && key[0] <= '9')) {
+    if (!is_name(key)) {
       return fault(line_, "'" + std::string(key.substr(0, 80)) +
                               "' is not a name: use letters, digits and '_', not beginning with a digit");
     }
@@ -166,7 +194,10 @@ Result<Environment> definition_environment(const config::Backend& backend, const
     if (!read) return std::unexpected(read.error());
     for (const auto& [key, value] : *read) merged[key] = escape_template(value);
   }
-  for (const auto& [key, value] : overrides) merged[key] = value;
+  for (const auto& [key, value] : overrides) {
+    if (auto fine = check_override(key, value, backend.address); !fine) return std::unexpected(fine.error());
+    merged[key] = escape_template(value);
+  }
   return merged;
 }
 

@@ -25,7 +25,8 @@ Result<Environment> read_env_file(const std::string& path);
 
 // The environment of a new generation's definition: backend.env, then the env_file as it is now, then
 // `overrides` (relayctl rollover --env); later ones win. The result's values are templates; those of the
-// env_file are taken literally, so that a password with a brace in it survives.
+// env_file and of `overrides` are taken literally, so that a password or JSON with braces in it survives. An
+// override of what relayd sets itself, or that is no name, is an error (EINVAL).
 Result<Environment> definition_environment(const config::Backend& backend, const Environment& overrides);
 
 // relayd's own environment without what belongs to relayd alone: LISTEN_*, NOTIFY_SOCKET, WATCHDOG_*,

@@ -1,5 +1,7 @@
 #include "proxy/backend/launch.h"
 
+#include "proxy/backend/health.h"
+
 namespace relayd::backend {
 
 TemplateValues template_values(const Placement& placement) {
@@ -60,6 +62,26 @@ Result<std::vector<std::string>> expand_command(const std::vector<std::string>& 
   }
   if (expanded.empty() || expanded[0].empty()) return fail(key + " is empty: name the program to run");
   return expanded;
+}
+
+Result<void> check_templates(const Definition& definition) {
+  const config::Service& service = definition.service;
+  const Placement anywhere{1, 0,
+                           service.backend.address == config::AddressKind::kSocket
+                               ? SocketAddress::unix_path("/app.sock").value()
+                               : SocketAddress::loopback(1),
+                           "@notify"};
+  if (auto frame = program_frame(definition, anywhere, std::nullopt, rlimit{}, {}); !frame)
+    return std::unexpected(frame.error());
+  if (service.backend.targets.empty()) {
+    auto command = expand_command(service.backend.command, "backend.command", anywhere);
+    if (!command) return std::unexpected(command.error());
+  }
+  if (plan_health(service).kind == HealthPlan::Kind::kCommand) {
+    auto command = expand_command(service.health.command, "health.command", anywhere);
+    if (!command) return std::unexpected(command.error());
+  }
+  return {};
 }
 
 }  // namespace relayd::backend

@@ -34,4 +34,8 @@ Result<Program> program_frame(const Definition& definition, const Placement& pla
 Result<std::vector<std::string>> expand_command(const std::vector<std::string>& command,
                                                 const std::string& key, const Placement& placement);
 
+// Whether the templates of the command, the check's command and the environment have values for an instance
+// of this definition: to be asked before anything of an older one is touched. The error names the key.
+Result<void> check_templates(const Definition& definition);
+
 }  // namespace relayd::backend

@@ -101,10 +101,41 @@ TEST(EnvFile, MergedUnderOverridesAndTakenLiterally) {
   config::Backend backend;
   backend.env = {{"A", "config"}, {"ADDR", "{address}"}};
   backend.env_file = folder.file("app.env");
-  const auto merged = definition_environment(backend, {{"B", "override"}});
+  const auto merged = definition_environment(backend, {{"B", "{override}"}});
   ASSERT_TRUE(merged);
   EXPECT_EQ(*merged,
-            (Environment{{"A", "file"}, {"ADDR", "{address}"}, {"B", "override"}, {"PASSWORD", "a{{b"}}));
+            (Environment{{"A", "file"}, {"ADDR", "{address}"}, {"B", "{{override}}"}, {"PASSWORD", "a{{b"}}));
+}
+
+TEST(Overrides, AreTakenLiterally) {
+  config::Backend backend;
+  backend.env = {{"FLAGS", "{instance}"}};
+  const auto merged = definition_environment(backend, {{"FLAGS", R"({"new_cart": {"share": 5}})"}});
+  ASSERT_TRUE(merged) << merged.error().message;
+  const auto value = expand(merged->at("FLAGS"), {});
+  ASSERT_TRUE(value) << value.error().message;
+  EXPECT_EQ(*value, R"({"new_cart": {"share": 5}})");
+}
+
+TEST(Overrides, OfWhatRelaydSetsItselfAndOfNoNamesAreRefused) {
+  config::Backend backend;
+  for (const std::string name :
+       {"HOST", "PORT", "RELAY_GENERATION", "RELAY_X", "NOTIFY_SOCKET", "LISTEN_FDS"}) {
+    const auto merged = definition_environment(backend, {{name, "1"}});
+    ASSERT_FALSE(merged) << name;
+    EXPECT_EQ(
+        merged.error().message,
+        "--env " + name +
+            ": relayd sets this variable itself for every instance; leave it out, or take another name");
+  }
+  for (const std::string name : {"", "1A", "A B", "A=B", "\xc3\xa4"}) {
+    const auto merged = definition_environment(backend, {{name, "1"}});
+    ASSERT_FALSE(merged) << name;
+    EXPECT_THAT(merged.error().message, HasSubstr("not a name"));
+  }
+  EXPECT_FALSE(definition_environment(backend, {{"A", std::string("a\0b", 3)}}));
+  backend.address = config::AddressKind::kSocket;
+  EXPECT_TRUE(definition_environment(backend, {{"PORT", "3000"}})) << "not relayd's with a socket";
 }
 
 TEST(EnvFile, MissingFileIsNamed) {

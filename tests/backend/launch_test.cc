@@ -88,5 +88,34 @@ TEST(Launch, ErrorsNameTheKey) {
               HasSubstr("env SOCK"));
 }
 
+// A fault found only when the new instance starts would, in a hot rollover, come after the old one's end.
+TEST(Launch, TemplateFaultsAreKnownBeforeAnythingStarts) {
+  Definition given = definition();
+  given.service.backend.command = {"app", "--bind", "{address}", "{host}:{port}", "{generation}.{instance}"};
+  given.env = {{"FLAGS", R"({{"a": 1}})"}, {"P", "{port}"}};
+  ASSERT_TRUE(check_templates(given)) << check_templates(given).error().message;
+
+  Definition faulty = given;
+  faulty.env["FLAGS"] = R"({"a": 1})";
+  EXPECT_THAT(check_templates(faulty).error().message, HasSubstr("env FLAGS: "));
+  faulty = given;
+  faulty.service.backend.command.push_back("{socket}");
+  EXPECT_THAT(check_templates(faulty).error().message, HasSubstr("backend.command: {socket}"));
+  faulty = given;
+  faulty.service.backend.command.clear();
+  EXPECT_THAT(check_templates(faulty).error().message, HasSubstr("backend.command is empty"));
+  faulty = given;
+  faulty.service.health.check = config::Check::kCommand;
+  faulty.service.health.command = {"probe", "{prot}"};
+  EXPECT_THAT(check_templates(faulty).error().message, HasSubstr("health.command: unknown template {prot}"));
+
+  faulty = given;
+  faulty.service.backend.address = config::AddressKind::kSocket;
+  EXPECT_FALSE(check_templates(faulty));
+  faulty.service.backend.command = {"app", "{socket}", "{address}"};
+  faulty.env = {{"S", "{socket}"}};
+  EXPECT_TRUE(check_templates(faulty));
+}
+
 }  // namespace
 }  // namespace relayd::backend
