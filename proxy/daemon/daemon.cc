@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <stdexcept>
 
+#include "proxy/backend/socket_folder.h"
 #include "proxy/base/log.h"
 #include "proxy/base/runtime_directory.h"
 #include "proxy/daemon/commands.h"
@@ -108,6 +109,8 @@ Result<void> Daemon::bind_and_start() {
   auto server = control::Server::start(loop_, options, *commands_);
   if (!server) return std::unexpected(server.error());
   server_ = std::move(*server);
+  backend::remove_stale_folders(
+      context_.runtime_directory);  // nobody else uses it: the control socket is ours
   if (!config_.pid_file.empty()) {
     auto pid_file = PidFile::write(config_.pid_file);
     if (!pid_file) {
