@@ -45,6 +45,7 @@ void Worker::update_service(ServiceId id, const ServiceSettings& settings, const
     done();
     return;
   }
+  if (settings.idle_timeout != service->settings.idle_timeout) service->relist = service->relaying.size();
   service->settings = settings;
   room_made_ = true;
   if (settings.idle_timeout != 0 || settings.connect_timeout != 0) want_tick();

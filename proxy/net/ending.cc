@@ -151,9 +151,15 @@ void Worker::expire_connecting(ServiceState& service) {
 void Worker::expire_idle(ServiceState& service) {
   const Tick timeout = service.settings.idle_timeout;
   if (timeout == 0) return;
+  Index relist_in_this_turn = kSweepSlice;
   for (std::size_t left = service.relaying.size(); left > 0; --left) {
     const Index index = service.relaying.front();
-    if (!reached(now_, slab_[index].due)) return;
+    if (service.relist > 0) {
+      if (relist_in_this_turn-- == 0) return;
+      --service.relist;
+    } else if (!reached(now_, slab_[index].due)) {
+      return;
+    }
     if (reached(now_, slab_[index].active + timeout)) {
       close_connection(index);
     } else {

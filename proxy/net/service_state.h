@@ -104,6 +104,7 @@ struct ServiceState {
   IndexList relaying;    // by due, where an idle timeout is set
   IndexList ending;      // lingering and resetting; looked through at every tick
 
+  std::size_t relist = 0;  // so many at the front of `relaying` go by a former idle timeout: due or not, look
   Index last_returned = kNone;  // in `held`: where a client that comes back is likely to belong
   bool probing = false;         // every instance failed somebody: one client at a time tries, at retry_at
   Tick retry_at = 0;

@@ -170,6 +170,24 @@ TEST_P(LimitsTest, AnIdleTimeoutReachesConnectionsThatAreOpen) {
   EXPECT_EQ(client.receive_all().bytes, "");
 }
 
+// Connections that were listed to be looked at minutes later are looked at by the new timeout, and do not
+// stand in the way of those that come after it.
+TEST_P(LimitsTest, AShorterIdleTimeoutReachesConnectionsOfALongerOne) {
+  config::Service service;
+  service.limits.idle_timeout = std::chrono::hours(1);
+  Plane plane({.threads = GetParam(), .service = service});
+  EchoServer echo;
+  plane.route(echo.address());
+  Peer before = plane.client();
+  exchange(before);
+  service.limits.idle_timeout = Duration(100);
+  plane.data->update_service(Plane::kService, service, {&plane.listener}, [] {});
+  plane.list();  // the workers know
+  Peer after = plane.client();
+  EXPECT_EQ(before.receive_all().error, 0);
+  EXPECT_EQ(after.receive_all().error, 0);
+}
+
 // An instance whose queue is full does not answer; the client goes to another after connect_timeout.
 TEST_P(LimitsTest, ConnectTimeoutTriesAnother) {
   config::Service service;
