@@ -52,6 +52,8 @@ TEST(ParseNotify, Table) {
 
 class NotifySocketTest : public testing::Test {
  protected:
+  // The group that the test was started in may be of another PID namespace, where its number here is 0.
+  static void SetUpTestSuite() { ::setpgid(0, 0); }
   void SetUp() override {
     auto made = NotifySocket::create(loop_, [this](const NotifyMessage& m) { messages_.push_back(m); });
     ASSERT_TRUE(made) << made.error().message;

@@ -274,7 +274,8 @@ TEST_F(Relayctl, OnATerminalALiveBlockAndALastWord) {
   start();
   int master = -1, slave = -1;
   winsize size{24, 80, 0, 0};
-  ASSERT_EQ(::openpty(&master, &slave, nullptr, nullptr, &size), 0);
+  if (::openpty(&master, &slave, nullptr, nullptr, &size) != 0)
+    GTEST_SKIP() << "no terminals here (/dev/pts)";
   Descriptor terminal(master), other(slave);
   ASSERT_TRUE(set_nonblocking(master, true));
   const pid_t pid = spawn({"rollover", "web"}, slave, slave,
