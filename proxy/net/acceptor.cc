@@ -100,7 +100,8 @@ bool Worker::tick_leaving() {
     if (slot.fd >= 0 && reached(now_, slot.give_up)) {
       log::warn(
           "a listener was taken away though clients still waited in its queue, for all of graceful_timeout: "
-          "raise max_connections or hold.max_connections");
+          "raise max_connections or hold.max_connections",
+          {{"service", services_[slot.service]->settings.name}});
       end_leaving(slot);
     }
     more = more || slot.fd >= 0;
@@ -156,17 +157,17 @@ Worker::Accepted Worker::accept_one(ServiceState& service, const ListenerSlot& s
       case ENFILE:
       case ENOBUFS:
       case ENOMEM:
-        report_shortage(
-            "no descriptor or memory for a new client, which waits in the kernel's queue: raise "
-            "LimitNOFILE (ulimit -n) or fs.file-max",
-            errno);
+        report_shortage(service,
+                        "no descriptor or memory for a new client, which waits in the kernel's queue: raise "
+                        "LimitNOFILE (ulimit -n) or fs.file-max",
+                        errno);
         unreserve(service, held);
         return Accepted::kNoRoom;
       case EBADF:
       case EINVAL:
       case ENOTSOCK:
       case EOPNOTSUPP:
-        report_shortage("a listener is broken: something shut it down or closed it", errno);
+        report_shortage(service, "a listener is broken: something shut it down or closed it", errno);
         unreserve(service, held);
         return Accepted::kNoRoom;
       default:

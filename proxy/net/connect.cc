@@ -61,6 +61,7 @@ Worker::Attempt Worker::attempt(ServiceState& service, Index index, Index endpoi
   const int fd = ::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) {
     report_shortage(
+        service,
         "no descriptor or memory to connect to an instance; clients wait: raise LimitNOFILE (ulimit -n)",
         errno);
     return Attempt::kShortage;
@@ -76,10 +77,10 @@ Worker::Attempt Worker::attempt(ServiceState& service, Index index, Index endpoi
     const int error = errno;
     ::close(fd);
     if (error == EADDRNOTAVAIL || error == ENOBUFS || error == ENOMEM) {
-      report_shortage(
-          "no local port or memory to connect to an instance; clients wait: widen "
-          "net.ipv4.ip_local_port_range, or use 'address: socket'",
-          error);
+      report_shortage(service,
+                      "no local port or memory to connect to an instance; clients wait: widen "
+                      "net.ipv4.ip_local_port_range, or use 'address: socket'",
+                      error);
       return Attempt::kShortage;
     }
     note_failure(service, connection, endpoint, error);
@@ -185,10 +186,11 @@ void Worker::note_failure(ServiceState& service, Connection& connection, Index e
     connection.tried |= tried_bit(static_cast<std::size_t>(named - service.route.begin()));
   }
   const std::uint64_t now = uv_now(loop_.get());
-  if (refusal_reported_at_ != 0 && now - refusal_reported_at_ < 1000) return;
-  refusal_reported_at_ = now;
+  if (service.refusal_reported_at != 0 && now - service.refusal_reported_at < 1000) return;
+  service.refusal_reported_at = now;
   log::info("an instance could not be connected; its clients go to another one, or wait",
-            {{"generation", entry.endpoint.generation},
+            {{"service", service.settings.name},
+             {"generation", entry.endpoint.generation},
              {"instance", static_cast<unsigned>(entry.endpoint.instance)},
              {"address", entry.endpoint.address.to_string()},
              {"error", errno_text(error)}});

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "proxy/config/config.h"
@@ -50,6 +51,7 @@ inline constexpr Tick kRetryPause = to_ticks(std::chrono::milliseconds(100));
 
 // The part of the configuration that workers go by. 0: none.
 struct ServiceSettings {
+  std::string name;  // for the log; a reload may change it
   std::uint32_t max_connections = 0;
   std::uint32_t hold_max = 0;  // 0 here: nobody is accepted to be held
   Tick connect_timeout = 0;
@@ -58,7 +60,8 @@ struct ServiceSettings {
   Tick graceful_timeout = 0;  // 0 here: clients that find no room do not keep a leaving listener
 };
 inline ServiceSettings settings_of(const config::Service& service) {
-  return {.max_connections = service.limits.max_connections,
+  return {.name = service.name,
+          .max_connections = service.limits.max_connections,
           .hold_max = service.hold.max_connections,
           .connect_timeout = to_ticks(service.limits.connect_timeout),
           .idle_timeout = to_ticks(service.limits.idle_timeout),
@@ -110,6 +113,8 @@ struct ServiceState {
   Tick retry_at = 0;
   bool release_queued = false;  // on the worker's list of services with clients to release
   bool paused = false;          // its listeners are out of the epoll set: there is no room
+
+  std::uint64_t refusal_reported_at = 0;  // uv_now(), ms; 0: never
 
   struct Drain {
     std::uint32_t generation = 0;

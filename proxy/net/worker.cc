@@ -291,7 +291,8 @@ bool Worker::watch(Index index, unsigned side) {
   event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET;
   event.data.u64 = event_key(connection, index, side);
   if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, connection.fd[side], &event) != 0) {
-    report_shortage("cannot watch a connection: raise fs.epoll.max_user_watches or free memory", errno);
+    report_shortage(service_of(connection),
+                    "cannot watch a connection: raise fs.epoll.max_user_watches or free memory", errno);
     return false;
   }
   if (side == kClient) connection.flags |= kClientWatched;
@@ -305,18 +306,19 @@ void Worker::watch_listener(Index slot, bool on) {
   event.events = EPOLLIN;  // level-triggered: taking it out and in again loses nothing
   event.data.u64 = kListenerBit | slot;
   if (::epoll_ctl(epoll_.get(), on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, listener.fd, &event) != 0 && on) {
-    report_shortage("cannot watch a listener: raise fs.epoll.max_user_watches or free memory", errno);
+    report_shortage(*services_[listener.service],
+                    "cannot watch a listener: raise fs.epoll.max_user_watches or free memory", errno);
     want_tick();  // which tries again
     return;
   }
   listener.watched = on;
 }
 
-void Worker::report_shortage(const char* what, int error) {
+void Worker::report_shortage(const ServiceState& service, const char* what, int error) {
   const std::uint64_t now = uv_now(loop_.get());
   if (reported_at_ != 0 && now - reported_at_ < kReportInterval) return;
   reported_at_ = now;
-  log::warn(what, {{"error", errno_text(error)}, {"worker", number_}});
+  log::warn(what, {{"service", service.settings.name}, {"error", errno_text(error)}, {"worker", number_}});
 }
 
 }  // namespace relayd::net

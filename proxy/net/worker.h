@@ -83,8 +83,8 @@ class Worker {
   ServiceState* find(ServiceId id) { return id < services_.size() ? services_[id].get() : nullptr; }
   ServiceState& service_of(const Connection& connection) { return *services_[connection.service]; }
   bool watch(Index index, unsigned side);
-  // At most once a second: what is short, and the cure.
-  void report_shortage(const char* what, int error);
+  // At most once a second: what is short, for which service, and the cure.
+  void report_shortage(const ServiceState& service, const char* what, int error);
 
   // acceptor.cc
   void add_listener(ServiceState& service, int fd);
@@ -163,7 +163,6 @@ class Worker {
   bool accepted_ = false;    // in this round: its sockets have news already
   bool room_made_ = false;   // something was closed in this turn: those who paused may try again
   std::uint64_t reported_at_ = 0;
-  std::uint64_t refusal_reported_at_ = 0;
 
   Slab slab_;
   ChunkPool chunks_;

@@ -1,7 +1,11 @@
 // Where clients go: the choice of an instance, the switch, drains, cuts, and listeners that come and go.
 #include <algorithm>
+#include <fstream>
 #include <map>
+#include <sstream>
 
+#include "proxy/base/log.h"
+#include "tests/base/scratch_directory.h"
 #include "tests/net/support.h"
 
 namespace relayd::net::test {
@@ -152,6 +156,36 @@ TEST(Route, NoneAliveAmongMoreThan64Holds) {
   ASSERT_TRUE(plane.wait([&] { return plane.counts().held == 1; }));
   EchoServer echo(nobody.address("69"));
   EXPECT_EQ(client.receive(1), "x");
+}
+
+// With many services, "generation 3, instance 0" names nobody. And one service's failures do not hide
+// another's.
+TEST(Route, AFailureNamesItsService) {
+  ScratchDirectory directory;
+  const std::string file = directory.path() + "/log";
+  ASSERT_TRUE(log::configure({.file = file}));
+  {
+    config::Service shop;
+    shop.name = "shop";
+    Plane plane(with(1, shop));
+    config::Service blog;
+    blog.name = "blog";
+    Listener other = make_listener(SocketAddress::loopback(0));
+    plane.data->add_service(8, blog, {&other});
+    const Endpoint dead = make_endpoint(SocketPath().address("nobody"));
+    plane.route({dead});
+    plane.data->set_route(8, std::make_shared<const Route>(Route{{}, {dead}}));
+    Peer shopper = plane.client();
+    Peer reader = Peer::connect(other.address);
+    EXPECT_TRUE(plane.wait(
+        [&] { return plane.counts().connect_failures > 0 && plane.data->counts(8).connect_failures > 0; }));
+    plane.data.reset();
+  }
+  ASSERT_TRUE(log::configure({}));
+  std::ostringstream text;
+  text << std::ifstream(file).rdbuf();
+  EXPECT_NE(text.str().find("service=shop"), std::string::npos) << text.str();
+  EXPECT_NE(text.str().find("service=blog"), std::string::npos) << text.str();
 }
 
 TEST_P(RouteTest, ListShowsEveryConnection) {
