@@ -112,6 +112,7 @@ def test_braces_in_env_are_taken_as_they_are(relayd):
 
 
 def test_standard_error_that_nobody_reads_stops_nothing(relayd):
+    relayd.stderr_file.touch()
     relayd.write_config({"web": apps.demo(listen=[f"127.0.0.1:{places.free_port()}"])}, log={"level": "debug"})
     relayd.address = relayd.config["services"]["web"]["listen"][0]
     read_end, write_end = os.pipe()
