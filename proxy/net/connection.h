@@ -69,6 +69,8 @@ enum ConnectionFlag : std::uint8_t {
   kClientWatched = 1,  // the client's socket is in the epoll set
   kUnixClient = 2,
   kQueuedAgain = 4,  // on the worker's run-again list
+  kNobodyBehind =
+      8,  // the backend's process has ended: once its bytes are passed on, nobody is left to talk to
 };
 
 // Resets before any byte was carried, after which they are taken for the backend's will and passed on.

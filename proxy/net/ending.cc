@@ -64,6 +64,13 @@ void Worker::unlist(ServiceState& service, Index index) {
   }
 }
 
+// The backend's process has ended. Its last bytes may still be on their way; after them a client that goes on
+// holding its half of the connection holds it against nobody.
+void Worker::end_behind(Connection& connection) {
+  if (connection.state != State::kRelaying || connection.flow[kBackend] != Flow::kShut) return;
+  connection.side[kBackend] |= kFailed;
+}
+
 // The backend has said all it had to say and takes nothing more. Closing now, with the client's bytes unread,
 // would make the kernel send RST, which may destroy the response on the client's side: read on until the
 // client ends.
@@ -77,6 +84,7 @@ void Worker::begin_linger(Index index) {
   connection.fd[kBackend] = -1;
   service.ending.push_back(slab_, index);
   want_tick();
+  if (connection.flags & kNobodyBehind) leave_backend(service, connection);  // its generation need not wait
   relay(index);
 }
 
@@ -212,6 +220,14 @@ void Worker::sweep_one(const Sweep& sweep, Index index) {
   switch (sweep.what) {
     case Sweep::What::kHeld:
       if (connection.state == State::kHeld) close_connection(index);
+      return;
+    case Sweep::What::kEnded:
+      if (connection.state != State::kRelaying || connection.endpoint == kNone ||
+          !is_of(endpoints_[connection.endpoint].endpoint, sweep.generation, sweep.instance)) {
+        return;
+      }
+      connection.flags |= kNobodyBehind;
+      relay(index);
       return;
     case Sweep::What::kGeneration:
       if (connection.endpoint == kNone ||

@@ -146,6 +146,9 @@ void Driver::instance_exited(Key key, const backend::ExitReport& report) {
   Slot& slot = slots_.at(key);
   slot.last_end = first_line(why);
   slot.instance.reset();
+  const bool on_its_way_out =
+      g == nullptr || (g->state != GenerationState::kServing && g->state != GenerationState::kStarting);
+  if (on_its_way_out) data_plane_.process_ended(id_, key.first, key.second);
   feed(event::InstanceExited{key.first, key.second, std::move(why)});
   feed_deferred_ready();
 }
