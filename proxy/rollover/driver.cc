@@ -4,6 +4,7 @@
 #include <cerrno>
 
 #include "proxy/backend/environment.h"
+#include "proxy/backend/launch.h"
 
 namespace relayd::rollover {
 
@@ -249,7 +250,10 @@ Result<std::shared_ptr<const backend::Definition>> Driver::define(
     const config::Service& service, const std::map<std::string, std::string>& env) {
   auto environment = backend::definition_environment(service.backend, env);
   if (!environment) return std::unexpected(environment.error());
-  return std::make_shared<const backend::Definition>(backend::Definition{service, std::move(*environment)});
+  auto definition =
+      std::make_shared<const backend::Definition>(backend::Definition{service, std::move(*environment)});
+  if (const auto fit = backend::check_templates(*definition); !fit) return std::unexpected(fit.error());
+  return definition;
 }
 
 Launch Driver::launch_of(const config::Service& service) const {
