@@ -5,6 +5,7 @@
 #include <cerrno>
 
 #include "control/protocol/version.h"
+#include "proxy/base/log.h"
 #include "proxy/config/loader.h"
 #include "proxy/daemon/daemon.h"
 #include "proxy/daemon/status.h"
@@ -183,11 +184,13 @@ class DaemonCommands final : public control::Commands {
     constexpr std::size_t kMost = 20'000;
     const std::string shown = (*service)->name;
     daemon_.data_plane().list_connections(
-        (*service)->id, kMost,
-        [done = std::move(done), generation, shown](std::vector<net::ConnectionInfo> infos) {
+        (*service)->id, generation, kMost, [done = std::move(done), shown](net::ConnectionList list) {
+          if (list.truncated) {
+            log::warn("a list of connections was cut: ask for one generation",
+                      {{"service", shown}, {"listed", static_cast<std::uint64_t>(kMost)}});
+          }
           std::vector<control::ConnectionEntry> entries;
-          for (net::ConnectionInfo& c : infos) {
-            if (generation && c.generation != *generation) continue;
+          for (net::ConnectionInfo& c : list.connections) {
             entries.push_back({shown, c.id, std::move(c.client), c.generation, c.instance, std::move(c.state),
                                c.age.count(), c.idle.count(), c.bytes_in, c.bytes_out});
           }

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <utility>
 
 #include "proxy/net/worker.h"
@@ -5,6 +6,9 @@
 // What the main thread asks of a worker.
 namespace relayd::net {
 namespace {
+
+// Records described in one turn: each costs a getpeername, and others want to be served meanwhile.
+constexpr Index kListSlice = 1000;
 
 const char* state_name(const Connection& connection) {
   switch (connection.state) {
@@ -118,6 +122,16 @@ void Worker::cut(ServiceId id, std::uint32_t generation, int instance) {
                      .done = nullptr});
 }
 
+void Worker::process_ended(ServiceId id, std::uint32_t generation, int instance) {
+  if (find(id) == nullptr) return;
+  sweeps_.push_back({.service = id,
+                     .what = Sweep::What::kEnded,
+                     .generation = generation,
+                     .instance = instance,
+                     .next = 0,
+                     .done = nullptr});
+}
+
 void Worker::close_held(ServiceId id) {
   if (find(id) == nullptr) return;
   for (ListenerSlot& slot : listeners_) {
@@ -131,30 +145,55 @@ void Worker::close_held(ServiceId id) {
                      .done = nullptr});
 }
 
-std::vector<ConnectionInfo> Worker::list(ServiceId id, std::size_t limit) {
-  std::vector<ConnectionInfo> found;
-  for (Index index = 0; index < slab_.size() && found.size() < limit; ++index) {
-    const Connection& connection = slab_[index];
-    if (connection.state == State::kFree || connection.state == State::kClosed || connection.service != id)
-      continue;
-    ConnectionInfo& info = found.emplace_back();
-    info.id = connection.id;
-    if (connection.flags & kUnixClient) {
-      info.client = "unix:";
-    } else if (const auto peer = peer_address(connection.fd[kClient])) {
-      info.client = peer->to_string();
-    }
-    if (connection.endpoint != kNone) {
-      info.generation = endpoints_[connection.endpoint].endpoint.generation;
-      info.instance = endpoints_[connection.endpoint].endpoint.instance;
-    }
-    info.state = state_name(connection);
-    info.age = to_duration(now_ - connection.opened);
-    info.idle = to_duration(now_ - connection.active);
-    info.bytes_in = connection.bytes_in;
-    info.bytes_out = connection.bytes_out;
+void Worker::list(ServiceId id, std::optional<std::uint32_t> generation, std::size_t limit,
+                  std::function<void(ConnectionList)> done) {
+  listings_.push_back({.service = id,
+                       .generation = generation,
+                       .limit = limit,
+                       .next = 0,
+                       .found = {},
+                       .done = std::move(done)});
+}
+
+void Worker::list_some() {
+  if (listings_.empty()) return;
+  Listing& listing = listings_.front();
+  const Index end = std::min(slab_.size(), listing.next + kListSlice);
+  for (; listing.next < end && !listing.found.truncated; ++listing.next) list_one(listing, listing.next);
+  if (listing.next < slab_.size() && !listing.found.truncated) return;
+  Listing finished = std::move(listing);
+  listings_.erase(listings_.begin());
+  finished.done(std::move(finished.found));
+}
+
+void Worker::list_one(Listing& listing, Index index) {
+  const Connection& connection = slab_[index];
+  if (connection.state == State::kFree || connection.state == State::kClosed ||
+      connection.service != listing.service) {
+    return;
   }
-  return found;
+  ConnectionInfo info;
+  if (connection.endpoint != kNone) {
+    info.generation = endpoints_[connection.endpoint].endpoint.generation;
+    info.instance = endpoints_[connection.endpoint].endpoint.instance;
+  }
+  if (listing.generation && info.generation != *listing.generation) return;
+  if (listing.found.connections.size() >= listing.limit) {
+    listing.found.truncated = true;
+    return;
+  }
+  info.id = connection.id;
+  if (connection.flags & kUnixClient) {
+    info.client = "unix:";
+  } else if (const auto peer = peer_address(connection.fd[kClient])) {
+    info.client = peer->to_string();
+  }
+  info.state = state_name(connection);
+  info.age = to_duration(now_ - connection.opened);
+  info.idle = to_duration(now_ - connection.active);
+  info.bytes_in = connection.bytes_in;
+  info.bytes_out = connection.bytes_out;
+  listing.found.connections.push_back(std::move(info));
 }
 
 }  // namespace relayd::net

@@ -162,6 +162,10 @@ void DataPlane::cut(ServiceId id, std::uint32_t generation, int instance) {
   impl_->to_all([=](Worker& worker) { worker.cut(id, generation, instance); });
 }
 
+void DataPlane::process_ended(ServiceId id, std::uint32_t generation, int instance) {
+  impl_->to_all([=](Worker& worker) { worker.process_ended(id, generation, instance); });
+}
+
 void DataPlane::close_held(ServiceId id) {
   impl_->to_all([id](Worker& worker) { worker.close_held(id); });
 }
@@ -186,18 +190,25 @@ ServiceCounts DataPlane::counts(ServiceId id) const {
   return sum;
 }
 
-void DataPlane::list_connections(ServiceId id, std::size_t limit,
-                                 std::function<void(std::vector<ConnectionInfo>)> callback) {
+void DataPlane::list_connections(ServiceId id, std::optional<std::uint32_t> generation, std::size_t limit,
+                                 std::function<void(ConnectionList)> callback) {
   // Filled on the main loop alone.
-  const auto all = std::make_shared<std::vector<ConnectionInfo>>();
+  const auto all = std::make_shared<ConnectionList>();
   impl_->to_all_then(
-      [impl = impl_.get(), id, limit, all](Worker& worker, Impl::Acknowledge ack) {
-        impl->post(
-            [all, part = worker.list(id, limit)] { all->insert(all->end(), part.begin(), part.end()); });
-        ack();
+      [impl = impl_.get(), id, generation, limit, all](Worker& worker, Impl::Acknowledge ack) {
+        worker.list(id, generation, limit, [impl, all, ack = std::move(ack)](ConnectionList part) {
+          impl->post([all, part = std::move(part)] {
+            all->connections.insert(all->connections.end(), part.connections.begin(), part.connections.end());
+            all->truncated = all->truncated || part.truncated;
+          });
+          ack();
+        });
       },
       [all, limit, callback = std::move(callback)] {
-        if (all->size() > limit) all->resize(limit);
+        if (all->connections.size() > limit) {
+          all->connections.resize(limit);
+          all->truncated = true;
+        }
         callback(std::move(*all));
       });
 }

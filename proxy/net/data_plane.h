@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,11 @@ struct ConnectionInfo {
   Duration idle{};
   std::uint64_t bytes_in = 0;   // from the client
   std::uint64_t bytes_out = 0;  // to the client
+};
+
+struct ConnectionList {
+  std::vector<ConnectionInfo> connections;
+  bool truncated = false;  // there are more than the limit
 };
 
 // A reading of a service's counters. Totals only grow; gauges are of this moment, across threads only nearly
@@ -102,14 +108,18 @@ class DataPlane {
   // Closes every connection of the generation (or of its one instance) now; a pending drain() then reports. A
   // client whose connect is still under way has lost nothing yet: it is held and goes by the current route.
   void cut(ServiceId id, std::uint32_t generation, int instance);
+  // The process of an instance that is on its way out has ended: its connections end when its last bytes have
+  // been passed on, also where the client keeps its half open.
+  void process_ended(ServiceId id, std::uint32_t generation, int instance);
   // Gives up on held clients: they are closed. Listeners on their way out are let go, with whoever still
   // waits in their queues.
   void close_held(ServiceId id);
 
   ServiceCounts counts(ServiceId id) const;
-  // Collects from all workers, then calls back once. At most `limit` entries.
-  void list_connections(ServiceId id, std::size_t limit,
-                        std::function<void(std::vector<ConnectionInfo>)> callback);
+  // Collects from all workers, which go on relaying meanwhile, then calls back once. At most `limit` of the
+  // connections of this generation (0: the held ones; none: of all).
+  void list_connections(ServiceId id, std::optional<std::uint32_t> generation, std::size_t limit,
+                        std::function<void(ConnectionList)> callback);
 
  private:
   struct Impl;

@@ -97,7 +97,9 @@ void Worker::end_turn() {
   }
 }
 
-bool Worker::work_queued() const { return !again_.empty() || !releasing_.empty() || !sweeps_.empty(); }
+bool Worker::work_queued() const {
+  return !again_.empty() || !releasing_.empty() || !sweeps_.empty() || !listings_.empty();
+}
 
 // Only now may the slots be used again: no event of this batch can name them any more.
 void Worker::bury() {
@@ -168,7 +170,11 @@ void Worker::relay(Index index) {
   ServiceState& service = service_of(connection);
   const std::uint64_t bytes_in = connection.bytes_in;
   const std::uint64_t bytes_out = connection.bytes_out;
-  const Next next = relay_.run(connection);
+  Next next = relay_.run(connection);
+  if (next == Next::kWait && (connection.flags & kNobodyBehind)) {
+    end_behind(connection);
+    next = relay_.run(connection);
+  }
   if (connection.bytes_in != bytes_in || connection.bytes_out != bytes_out) {
     add(service.counters->bytes_in, connection.bytes_in - bytes_in);
     add(service.counters->bytes_out, connection.bytes_out - bytes_out);
@@ -223,6 +229,7 @@ void Worker::run_queued() {
     release(*service);
   }
   sweep_some();
+  list_some();
 }
 
 void Worker::on_mail() {

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -48,19 +49,32 @@ class Worker {
   // `instance` -1: all of them.
   void drain(ServiceId id, std::uint32_t generation, int instance, std::function<void()> done);
   void cut(ServiceId id, std::uint32_t generation, int instance);
+  void process_ended(ServiceId id, std::uint32_t generation, int instance);
   void close_held(ServiceId id);
-  std::vector<ConnectionInfo> list(ServiceId id, std::size_t limit);
+  // At most `limit` connections of the generation, if one is given; `done` is given what was found.
+  void list(ServiceId id, std::optional<std::uint32_t> generation, std::size_t limit,
+            std::function<void(ConnectionList)> done);
 
  private:
   // A walk over the slab that closes what it finds, a slice a turn.
   struct Sweep {
-    enum class What { kGeneration, kHeld, kAll };
+    enum class What { kGeneration, kEnded, kHeld, kAll };
     ServiceId service = 0;
     What what = What::kAll;
     std::uint32_t generation = 0;
     int instance = -1;
     Index next = 0;
     std::function<void()> done;  // may be empty
+  };
+
+  // A walk over the slab that describes what it finds, a slice a turn.
+  struct Listing {
+    ServiceId service = 0;
+    std::optional<std::uint32_t> generation;
+    std::size_t limit = 0;
+    Index next = 0;
+    ConnectionList found;
+    std::function<void(ConnectionList)> done;
   };
 
   // worker.cc
@@ -85,6 +99,10 @@ class Worker {
   bool watch(Index index, unsigned side);
   // At most once a second: what is short, for which service, and the cure.
   void report_shortage(const ServiceState& service, const char* what, int error);
+
+  // commands.cc
+  void list_some();
+  void list_one(Listing& listing, Index index);
 
   // acceptor.cc
   void add_listener(ServiceState& service, int fd);
@@ -123,6 +141,7 @@ class Worker {
   void expire_held(ServiceState& service);
 
   // ending.cc
+  void end_behind(Connection& connection);
   void begin_linger(Index index);
   void begin_reset(Index index);
   void close_connection(Index index, bool reset = false);
@@ -175,6 +194,7 @@ class Worker {
   std::vector<Index> again_now_;  // the one being worked off
   std::vector<ServiceId> releasing_;
   std::vector<Sweep> sweeps_;
+  std::vector<Listing> listings_;
   std::deque<std::function<void(Worker&)>>
       commands_;  // taken from mail_; they wait while clients are released
 

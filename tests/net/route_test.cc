@@ -1,7 +1,10 @@
 // Where clients go: the choice of an instance, the switch, drains, cuts, and listeners that come and go.
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <fstream>
 #include <map>
+#include <set>
 #include <sstream>
 
 #include "proxy/base/log.h"
@@ -204,8 +207,67 @@ TEST_P(RouteTest, ListShowsEveryConnection) {
   EXPECT_EQ(named->state, "relaying");
   EXPECT_EQ(named->bytes_in, 1U);
   EXPECT_EQ(named->bytes_out, 1U);
-  Peer third = served();
-  EXPECT_EQ(plane_.list(1).size(), 1U);
+}
+
+// The limit is of what was asked for: the many of another generation do not use it up.
+TEST_P(RouteTest, AListOfOneGenerationIsLimitedByItselfAlone) {
+  plane_.route(echo_.address(), 1);
+  settle();
+  std::vector<Peer> clients;
+  for (int i = 0; i < 20; ++i) clients.push_back(served());
+  plane_.route(echo_.address(), 2);
+  settle();
+  for (int i = 0; i < 3; ++i) clients.push_back(served());
+  plane_.hold();
+  settle();
+  clients.push_back(plane_.client());
+  ASSERT_TRUE(plane_.wait([&] { return plane_.counts().held == 1; }));
+  const auto size = [&](std::optional<std::uint32_t> generation, std::size_t limit, bool truncated) {
+    const ConnectionList list = plane_.list_of(generation, limit);
+    EXPECT_EQ(list.truncated, truncated);
+    for (const auto& info : list.connections)
+      EXPECT_EQ(info.generation, generation.value_or(info.generation));
+    return list.connections.size();
+  };
+  EXPECT_EQ(size(2, 3, false), 3U);
+  EXPECT_EQ(size(2, 2, true), 2U);
+  EXPECT_EQ(size(1, 20, false), 20U);
+  EXPECT_EQ(size(0, 5, false), 1U);
+  EXPECT_EQ(size(7, 5, false), 0U);
+  EXPECT_EQ(size(std::nullopt, 24, false), 24U);
+  EXPECT_EQ(size(std::nullopt, 23, true), 23U);
+  EXPECT_EQ(size(std::nullopt, 0, true), 0U);
+}
+
+// A long list is made bit by bit: what is asked after it is done before it is.
+TEST(Route, AListOfManyDoesNotStallTheWorker) {
+  constexpr std::size_t kClients = 1500;
+  const std::size_t wanted = open_descriptors() + 2 * kClients + 100;
+  rlimit limit{};
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  if (limit.rlim_max < wanted) GTEST_SKIP() << "needs " << wanted << " descriptors (ulimit -n)";
+  limit.rlim_cur = std::max<rlim_t>(limit.rlim_cur, wanted);
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
+  Plane plane({.threads = 1, .service = {}, .max_descriptors = 10'000});
+  std::vector<Peer> clients;
+  for (std::size_t i = 0; i < kClients; ++i) clients.push_back(plane.client());
+  ASSERT_TRUE(plane.wait([&] { return plane.counts().held == kClients; }));
+  std::set<std::string> seen;
+  for (const auto& info : plane.list()) seen.insert(info.client);
+  EXPECT_EQ(seen.size(), kClients);
+  // The worker may have made the whole list before it was asked for more: then once again.
+  bool overtaken = false;
+  for (std::uint64_t token = 1; token < 200 && !overtaken; ++token) {
+    bool listed = false;
+    plane.data->list_connections(Plane::kService, std::nullopt, 10'000, [&](const ConnectionList& list) {
+      listed = true;
+      overtaken = !plane.drained.empty() && plane.drained.back() == token;
+      EXPECT_EQ(list.connections.size(), kClients);
+    });
+    plane.data->drain(Plane::kService, 9, -1, token);
+    ASSERT_TRUE(plane.wait([&] { return listed && plane.drained.size() == token; }));
+  }
+  EXPECT_TRUE(overtaken);
 }
 
 TEST_P(RouteTest, ARemovedListenerIsEmptiedFirst) {

@@ -162,10 +162,12 @@ void Plane::route(std::vector<Endpoint> endpoints, config::Balance balance) {
   data->set_route(kService, std::make_shared<const Route>(Route{balance, std::move(endpoints)}));
 }
 
-std::vector<ConnectionInfo> Plane::list(std::size_t limit) {
-  std::vector<ConnectionInfo> all;
+std::vector<ConnectionInfo> Plane::list() { return list_of(std::nullopt).connections; }
+
+ConnectionList Plane::list_of(std::optional<std::uint32_t> generation, std::size_t limit) {
+  ConnectionList all;
   bool done = false;
-  data->list_connections(kService, limit, [&](std::vector<ConnectionInfo> found) {
+  data->list_connections(kService, generation, limit, [&](ConnectionList found) {
     all = std::move(found);
     done = true;
   });

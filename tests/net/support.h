@@ -5,6 +5,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -101,7 +102,8 @@ class Plane {
   void route(std::vector<Endpoint> endpoints, config::Balance balance = config::Balance::kLeastConnections);
   void hold() { route(std::vector<Endpoint>{}); }
   ServiceCounts counts() const { return data->counts(kService); }
-  std::vector<ConnectionInfo> list(std::size_t limit = 1000);
+  std::vector<ConnectionInfo> list();
+  ConnectionList list_of(std::optional<std::uint32_t> generation, std::size_t limit = 10'000);
   // Runs the main loop until it is true; false after kPatience.
   bool wait(const std::function<bool()>& condition);
 };
