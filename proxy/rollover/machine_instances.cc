@@ -47,6 +47,7 @@ void Step::operator()(const event::InstanceUnhealthy& e) {
   Instance* instance = find_instance(e.generation, e.instance);
   if (instance == nullptr || instance->state != InstanceState::kReady) return;
   instance->state = InstanceState::kUnhealthy;
+  update_route();
   note(Kind::kInstanceUnhealthy, e.generation, e.instance, e.why);
 }
 

@@ -85,7 +85,7 @@ TEST(CommandLine, WhatIsWrongIsUsageAndSaysWhy) {
       {{"doctor"}, "not in this version yet"},
       {{"scale"}, "N is required"},
       {{"scale", "web"}, "whole number"},
-      {{"scale", "web", "0"}, "1 to 1024"},
+      {{"scale", "web", "0"}, "1 to 1000"},
       {{"connections", "--generation", "x"}, "generation"},
   };
   for (const auto& [words, says] : table) {

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from harness import apps, http, places
+from harness import apps, http, places, processes
 from harness.load import Load, assert_nothing_lost
 
 NOTIFY = """
@@ -82,10 +82,11 @@ def test_an_instance_that_fails_its_checks_gets_no_new_clients(relayd):
     with Load(relayd.address, clients=4, options=["--think", "2"]) as load:
         flag.touch()
         relayd.wait_event("instance_unhealthy", instance=0)
-        assert {http.get_json(relayd.address)["instance"] for _ in range(20)} == {1}
+        # The event is told as the workers are; they follow within a moment.
+        processes.wait_until(lambda: {http.get_json(relayd.address)["instance"] for _ in range(20)} == {1}, "only the other")
         flag.unlink()
         relayd.wait_event("instance_healthy", instance=0)
-        assert {http.get_json(relayd.address)["instance"] for _ in range(20)} == {0, 1}
+        processes.wait_until(lambda: {http.get_json(relayd.address)["instance"] for _ in range(20)} == {0, 1}, "both")
         report = load.finish()
     assert_nothing_lost(report)
 
