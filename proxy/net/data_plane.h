@@ -117,7 +117,7 @@ class DataPlane {
 
   ServiceCounts counts(ServiceId id) const;
   // Collects from all workers, which go on relaying meanwhile, then calls back once. At most `limit` of the
-  // connections of this generation (0: the held ones; none: of all).
+  // connections of this generation (0: those that have none, such as the held; nullopt: of all).
   void list_connections(ServiceId id, std::optional<std::uint32_t> generation, std::size_t limit,
                         std::function<void(ConnectionList)> callback);
 

@@ -371,7 +371,7 @@ std::uint64_t number_from_environment(const char* name, std::uint64_t otherwise)
 }
 
 TEST(MachineRandom, InvariantsHoldInEveryWorld) {
-  const std::uint64_t wanted = number_from_environment("RELAYD_EVENTS", 1'000'000);
+  const std::uint64_t wanted = number_from_environment("RELAYD_EVENTS", 10'000'000);
   const std::uint64_t only = number_from_environment("RELAYD_SEED", 0);
   std::uint64_t events = 0;
   for (std::uint64_t seed = only != 0 ? only : 1; events < wanted; ++seed) {
