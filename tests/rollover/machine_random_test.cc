@@ -1,5 +1,5 @@
-// The machine against a world of processes and clients that misbehaves at random. Every run is a seed: a failure
-// prints it, and RELAYD_SEED replays it. RELAYD_EVENTS sets how many events are played in all.
+// The machine against a world of processes and clients that misbehaves at random. Every run is a seed: a
+// failure prints it, and RELAYD_SEED replays it. RELAYD_EVENTS sets how many events are played in all.
 #include <gtest/gtest.h>
 
 #include <algorithm>
