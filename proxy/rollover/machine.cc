@@ -237,6 +237,7 @@ void Step::begin_stop(bool fast) {
   s_.phase = Phase::kStopping;
   stop_accepting();
   if (Generation* starting = s_.starting()) stop_generation(*starting);
+  if (!fast && s_.serving() == nullptr) emit(action::CloseHeld{});  // nobody will come for them
   if (fast) {
     for (Generation& g : s_.generations) cut_and_stop(g);
     update_route();
