@@ -255,7 +255,8 @@ TEST_F(StandardErrorTest, StalledTerminalGetsWholeLinesAndTheCountOfTheOthers) {
   termios raw{};
   ::cfmakeraw(&raw);
   int ends[2];
-  ASSERT_EQ(::openpty(&ends[0], &ends[1], nullptr, &raw, nullptr), 0);
+  if (::openpty(&ends[0], &ends[1], nullptr, &raw, nullptr) != 0)
+    GTEST_SKIP() << "no terminals here (/dev/pts)";
   reader_.reset(ends[0]);
   replace_with(Descriptor(ends[1]));
   ASSERT_TRUE(set_nonblocking(reader_.get(), true));
