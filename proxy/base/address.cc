@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cassert>
 #include <cerrno>
 #include <charconv>
 #include <cstddef>
@@ -86,6 +87,22 @@ SocketAddress SocketAddress::loopback(std::uint16_t port) {
   return SocketAddress(reinterpret_cast<const sockaddr*>(&in), sizeof in);
 }
 
+SocketAddress SocketAddress::from_ip_bytes(std::string_view bytes, std::uint16_t port) {
+  if (bytes.size() == sizeof(in_addr)) {
+    sockaddr_in in{};
+    in.sin_family = AF_INET;
+    in.sin_port = htons(port);
+    std::memcpy(&in.sin_addr, bytes.data(), sizeof in.sin_addr);
+    return SocketAddress(reinterpret_cast<const sockaddr*>(&in), sizeof in);
+  }
+  assert(bytes.size() == sizeof(in6_addr));
+  sockaddr_in6 in6{};
+  in6.sin6_family = AF_INET6;
+  in6.sin6_port = htons(port);
+  std::memcpy(&in6.sin6_addr, bytes.data(), sizeof in6.sin6_addr);
+  return SocketAddress(reinterpret_cast<const sockaddr*>(&in6), sizeof in6);
+}
+
 Result<SocketAddress> SocketAddress::parse(std::string_view text) {
   if (text.starts_with("unix:")) return unix_path(text.substr(5));
   // inet_pton would stop at a zero byte, and take what stands in front of it.
@@ -130,6 +147,15 @@ std::uint16_t SocketAddress::port() const {
   if (family() == AF_INET) return ntohs(reinterpret_cast<const sockaddr_in*>(&storage_)->sin_port);
   if (family() == AF_INET6) return ntohs(reinterpret_cast<const sockaddr_in6*>(&storage_)->sin6_port);
   return 0;
+}
+
+std::string_view SocketAddress::ip_bytes() const {
+  const auto view = [](const auto& address) {
+    return std::string_view(reinterpret_cast<const char*>(&address), sizeof address);
+  };
+  if (family() == AF_INET) return view(reinterpret_cast<const sockaddr_in*>(&storage_)->sin_addr);
+  if (family() == AF_INET6) return view(reinterpret_cast<const sockaddr_in6*>(&storage_)->sin6_addr);
+  return {};
 }
 
 std::string SocketAddress::path() const {

@@ -26,6 +26,8 @@ class SocketAddress {
   static Result<SocketAddress> parse(std::string_view text);
   static Result<SocketAddress> unix_path(std::string_view path);
   static SocketAddress loopback(std::uint16_t port);
+  // From the 4 (IPv4) or 16 (IPv6) bytes of an address in network order; no other length is allowed.
+  static SocketAddress from_ip_bytes(std::string_view bytes, std::uint16_t port);
 
   // As parse() reads it.
   std::string to_string() const;
@@ -34,7 +36,9 @@ class SocketAddress {
   bool is_unix() const { return family() == AF_UNIX; }
   std::uint16_t port() const;  // 0 for Unix sockets
   std::string host() const;    // without brackets; empty for Unix sockets
-  std::string path() const;    // Unix sockets only; "@name" where abstract
+  // The address alone in network order: 4 bytes (IPv4), 16 (IPv6), or none. Valid as long as this object.
+  std::string_view ip_bytes() const;
+  std::string path() const;  // Unix sockets only; "@name" where abstract
   const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage_); }
   socklen_t length() const { return length_; }
   bool operator==(const SocketAddress& other) const;
