@@ -97,6 +97,17 @@ TEST(AddressParse, DiffersByPortHostAndFamily) {
   EXPECT_FALSE(*SocketAddress::parse("unix:/a") == *SocketAddress::parse("unix:/ab"));
 }
 
+TEST(AddressBytes, ComeBack) {
+  for (const std::string text : {"10.1.2.3:80", "0.0.0.0:0", "[2001:db8::1]:443", "[::]:65535"}) {
+    const auto address = *SocketAddress::parse(text);
+    EXPECT_EQ(SocketAddress::from_ip_bytes(address.ip_bytes(), address.port()), address) << text;
+  }
+  EXPECT_EQ(SocketAddress::parse("10.1.2.3:80")->ip_bytes().size(), 4U);
+  EXPECT_EQ(SocketAddress::parse("[::1]:80")->ip_bytes().size(), 16U);
+  EXPECT_TRUE(SocketAddress::parse("unix:/a")->ip_bytes().empty());
+  EXPECT_TRUE(SocketAddress().ip_bytes().empty());
+}
+
 int option(int fd, int level, int name) {
   int value = -1;
   socklen_t length = sizeof value;
