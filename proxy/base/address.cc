@@ -158,6 +158,12 @@ std::string_view SocketAddress::ip_bytes() const {
   return {};
 }
 
+bool SocketAddress::is_loopback() const {
+  const std::string_view bytes = ip_bytes();
+  if (bytes.size() == sizeof(in_addr)) return bytes[0] == 127;
+  return bytes.size() == sizeof(in6_addr) && std::memcmp(bytes.data(), &in6addr_loopback, bytes.size()) == 0;
+}
+
 std::string SocketAddress::path() const {
   constexpr std::size_t kOffset = offsetof(sockaddr_un, sun_path);
   if (!is_unix() || length_ <= kOffset) return "";

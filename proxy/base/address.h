@@ -34,6 +34,7 @@ class SocketAddress {
 
   int family() const { return storage_.ss_family; }
   bool is_unix() const { return family() == AF_UNIX; }
+  bool is_loopback() const;    // 127.0.0.0/8 or ::1
   std::uint16_t port() const;  // 0 for Unix sockets
   std::string host() const;    // without brackets; empty for Unix sockets
   // The address alone in network order: 4 bytes (IPv4), 16 (IPv6), or none. Valid as long as this object.

@@ -1,7 +1,9 @@
 #include "proxy/config/checks.h"
 
 #include <grp.h>
+#include <netinet/in.h>
 #include <pwd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -241,6 +243,26 @@ void check_health(const Section& section, const Health& health, AddressKind kind
   section.bounded("ready_timeout", health.ready_timeout, 1ms, 24h);
 }
 
+// A client's address can be taken on only towards another IP address, and by those who may.
+void check_transparent(const Section& section, const Service& service) {
+  if (!service.transparent) return;
+  if (service.backend.address == AddressKind::kSocket) {
+    section.fault(
+        "transparent",
+        "has no effect with 'address: socket', which has no IP addresses: write 'address: port', or "
+        "tell the app its clients by 'proxy_protocol: {send: v2}'");
+    return;
+  }
+  const Descriptor probe(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const int on = 1;
+  if (probe && ::setsockopt(probe.get(), SOL_IP, IP_TRANSPARENT, &on, sizeof on) != 0) {
+    section.fault("transparent",
+                  "relayd may not connect from foreign addresses (" + errno_text(errno) +
+                      "): run it as root or with CAP_NET_ADMIN, or tell the app its clients by "
+                      "'proxy_protocol: {send: v2}'");
+  }
+}
+
 void check_service(const Section& services, const Service& service, std::vector<Claim>& claims) {
   const Section section = services.in(service.name);
   const bool plain = std::ranges::all_of(service.name, [](unsigned char c) {
@@ -262,6 +284,14 @@ void check_service(const Section& services, const Service& service, std::vector<
   section.bounded("rollover.max_old_generations", service.rollover.max_old_generations, 1, 100);
   section.bounded("hold.max_connections", service.hold.max_connections, 1, 10'000'000);
   section.bounded("hold.timeout", service.hold.timeout, 1ms, 24h);
+  section.bounded("hold.release_rate", service.hold.release_rate, 0, 1'000'000);
+  if (service.rollover.close_spread > service.rollover.graceful_timeout) {
+    section.fault("rollover.close_spread",
+                  "longer than graceful_timeout (" + format_duration(service.rollover.close_spread) +
+                      " and " + format_duration(service.rollover.graceful_timeout) +
+                      "), at whose end everything is closed: make it at most as long");
+  }
+  check_transparent(section, service);
 }
 
 }  // namespace

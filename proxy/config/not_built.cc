@@ -34,15 +34,7 @@ constexpr Refusal kRefusals[] = {
        return s.protocol_written && s.protocol != Protocol::kTcp ? std::string(to_string(s.protocol)) : "";
      },
      "write 'tcp' or leave the key out: bytes are relayed as they are"},
-    {"proxy_protocol.accept", [](const Service& s) { return on(s.proxy_protocol.accept); }, "write 'false'"},
-    {"proxy_protocol.send",
-     [](const Service& s) {
-       return s.proxy_protocol.send == ProxyProtocol::kOff ? ""
-                                                           : std::string(to_string(s.proxy_protocol.send));
-     },
-     "write 'off'"},
     {"forwarded_headers", [](const Service& s) { return on(s.forwarded_headers); }, "write 'false'"},
-    {"transparent", [](const Service& s) { return on(s.transparent); }, "write 'false'"},
     {"backend.address",
      [](const Service& s) {
        const bool built =
@@ -63,8 +55,6 @@ constexpr Refusal kRefusals[] = {
        return s.rollover.tunnel_timeout ? format_duration(*s.rollover.tunnel_timeout) : std::string();
      },
      "leave the key out: graceful_timeout holds for every connection"},
-    {"rollover.close_spread", [](const Service& s) { return longer_than_zero(s.rollover.close_spread); },
-     "write '0s'"},
     {"rollover.surge",
      [](const Service& s) { return s.rollover.surge == Amount{} ? "" : written(s.rollover.surge); },
      "write '100%'"},
@@ -79,9 +69,6 @@ constexpr Refusal kRefusals[] = {
                   : std::string(to_string(s.rollover.failure_action));
      },
      "write 'rollback'"},
-    {"hold.release_rate",
-     [](const Service& s) { return s.hold.release_rate == 0 ? "" : std::to_string(s.hold.release_rate); },
-     "write '0'"},
 };
 
 std::string not_yet(std::string_view key, const std::string& value, std::string_view cure) {

@@ -83,7 +83,14 @@ void Worker::end_leaving(ListenerSlot& slot) {
   slot.fd = -1;
   const std::shared_ptr<Leaving> leaving = std::move(slot.leaving);
   slot.leaving = nullptr;
-  if (leaving && --leaving->listeners == 0) leaving->done();
+  if (!leaving || --leaving->listeners != 0) return;
+  // Those who still say whom they speak for are the last that came in by it.
+  ServiceState* service = find(slot.service);
+  if (service == nullptr || service->greeting.empty()) {
+    leaving->done();
+  } else {
+    service->after_greetings.push_back(leaving->done);
+  }
 }
 
 // An emptied queue tells nothing, so those on their way out are asked. True while there are any.
@@ -118,13 +125,12 @@ void Worker::accept_from(Index index) {
   // after it.
   if (service->release_queued && !commands_.empty()) return;
   // One at first: with nobody else waiting, a second accept4 would only say EAGAIN.
-  slot.burst = round_ == slot.last_round + 1 ? std::min(slot.burst * 2, kMostAtOnce) : 1;
+  slot.burst = turns_ == slot.last_turn + 1 ? std::min(slot.burst * 2, kMostAtOnce) : 1;
   const unsigned most = slot.leaving ? kMostAtOnceLeaving : slot.burst;
   for (unsigned i = 0; i < most; ++i) {
     switch (accept_one(*service, slot)) {
       case Accepted::kOne:
-        slot.last_round = round_;
-        accepted_ = true;
+        slot.last_turn = turns_;
         if (!slot.leaving || --slot.queued != 0) break;
         end_leaving(slot);
         return;
@@ -140,8 +146,7 @@ void Worker::accept_from(Index index) {
 
 // The reservation comes first: once accepted, a client is never sent away.
 Worker::Accepted Worker::accept_one(ServiceState& service, const ListenerSlot& slot) {
-  // Whoever came earlier goes first.
-  const bool held = service.route.empty() || !service.held.empty();
+  const bool held = must_wait(service);
   if (!reserve(service, held)) return Accepted::kNoRoom;
   for (;;) {
     const int fd = ::accept4(slot.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -183,9 +188,7 @@ bool Worker::reserve(ServiceState& service, bool held) {
     shared.active.fetch_sub(1, std::memory_order_relaxed);
     return false;
   }
-  if (plane_.descriptors.fetch_add(kDescriptorsPerClient, std::memory_order_relaxed) + kDescriptorsPerClient >
-      plane_.max_descriptors.load(std::memory_order_relaxed)) {
-    plane_.descriptors.fetch_sub(kDescriptorsPerClient, std::memory_order_relaxed);
+  if (!reserve_descriptors()) {
     shared.active.fetch_sub(1, std::memory_order_relaxed);
     return false;
   }
@@ -196,6 +199,16 @@ bool Worker::reserve(ServiceState& service, bool held) {
   return true;
 }
 
+bool Worker::reserve_descriptors() {
+  do {
+    const std::uint64_t before =
+        plane_.descriptors.fetch_add(kDescriptorsPerClient, std::memory_order_relaxed);
+    if (before + kDescriptorsPerClient <= plane_.max_descriptors.load(std::memory_order_relaxed)) return true;
+    plane_.descriptors.fetch_sub(kDescriptorsPerClient, std::memory_order_relaxed);
+  } while (pipes_.trim());  // spare pipes are the first to go
+  return false;
+}
+
 void Worker::unreserve(ServiceState& service, bool held) {
   if (held) service.shared->held.fetch_sub(1, std::memory_order_relaxed);
   plane_.descriptors.fetch_sub(kDescriptorsPerClient, std::memory_order_relaxed);
@@ -203,20 +216,66 @@ void Worker::unreserve(ServiceState& service, bool held) {
 }
 
 void Worker::admit(ServiceState& service, int fd, bool is_unix, bool held) {
+  add(service.counters->accepted, 1);
+  if (Worker* other = less_loaded()) {
+    hand_over(service, fd, is_unix, held, *other);
+  } else {
+    take_in(service, fd, is_unix, held);
+  }
+}
+
+// `held`: its place among those who wait is reserved.
+void Worker::take_in(ServiceState& service, int fd, bool is_unix, bool held) {
   const Index index = slab_.allocate();
   Connection& connection = slab_[index];
   connection.id = std::uint64_t{number_} << 48 | ++arrivals_;
   connection.fd[kClient] = fd;
   connection.service = service.id;
   connection.opened = connection.active = now_;
-  connection.side[kClient] = kWriteReady;
-  if (is_unix) connection.flags |= kUnixClient;
-  add(service.counters->accepted, 1);
-  if (held) {
-    hold(service, index, true);
+  connection.side[kClient] = kReadReady | kWriteReady | kNoDelay;  // as its listener has it
+  if (is_unix) connection.side[kClient] |= kIsUnix;
+  plane_.loads[number_].connections.fetch_add(1, std::memory_order_relaxed);
+  if (service.settings.accept_proxy) {
+    if (held) service.shared->held.fetch_sub(1, std::memory_order_relaxed);  // it does not wait for us
+    greet(service, index);
   } else {
-    connect(service, index);
+    place(service, index, held);
   }
+}
+
+// Whoever is woken accepts, and may be woken again and again: where few clients keep many connections, they
+// are spread by hand. Short connections, of which each worker has few at once, stay where they are.
+Worker* Worker::less_loaded() const {
+  constexpr std::uint32_t kSlack = 2;
+  if (plane_.workers == 1) return nullptr;
+  const std::uint32_t mine = plane_.loads[number_].connections.load(std::memory_order_relaxed);
+  const std::uint64_t all = plane_.descriptors.load(std::memory_order_relaxed) / kDescriptorsPerClient;
+  if (mine <= all / plane_.workers + kSlack) return nullptr;
+  unsigned least = number_;
+  std::uint32_t load = mine - kSlack;
+  for (unsigned i = 0; i < plane_.workers; ++i) {
+    const std::uint32_t other = plane_.loads[i].connections.load(std::memory_order_relaxed);
+    if (other >= load) continue;
+    least = i;
+    load = other;
+  }
+  return least == number_ ? nullptr : plane_.peers[least];
+}
+
+// Its reservations go with it. The main thread's commands that follow from what this worker reports reach the
+// other one after the client does.
+void Worker::hand_over(ServiceState& service, int fd, bool is_unix, bool held, Worker& to) {
+  const auto client = std::make_shared<Descriptor>(fd);
+  to.post([client, is_unix, held, id = service.id, shared = service.shared](Worker& worker) {
+    ServiceState* there = worker.find(id);
+    if (there != nullptr && there->shared == shared) {
+      worker.take_in(*there, client->release(), is_unix, held);
+      return;
+    }
+    if (held) shared->held.fetch_sub(1, std::memory_order_relaxed);  // the service has been removed
+    worker.plane_.descriptors.fetch_sub(kDescriptorsPerClient, std::memory_order_relaxed);
+    shared->active.fetch_sub(1, std::memory_order_relaxed);
+  });
 }
 
 void Worker::pause(ServiceState& service) {
@@ -243,7 +302,7 @@ bool Worker::watch_missing() {
 void Worker::resume_paused() {
   for (const auto& service : services_) {
     if (service == nullptr || !service->paused) continue;
-    const bool held = service->route.empty() || !service->held.empty();
+    const bool held = must_wait(*service);
     if (!reserve(*service, held)) continue;
     unreserve(*service, held);
     service->paused = false;

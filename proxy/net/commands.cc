@@ -12,6 +12,8 @@ constexpr Index kListSlice = 1000;
 
 const char* state_name(const Connection& connection) {
   switch (connection.state) {
+    case State::kGreeting:
+      return "greeting";
     case State::kHeld:
       return "held";
     case State::kConnecting:
@@ -94,6 +96,12 @@ void Worker::set_route(ServiceId id, const std::shared_ptr<const Route>& route) 
   const std::vector<Index> before = std::exchange(service->route, std::move(named));
   bool gone = false;
   for (const Index endpoint : before) gone = endpoints_.unname(endpoint) || gone;
+  // Closes that were to be spread are taken back with the drain.
+  std::erase_if(spreads_, [&](const Spread& spread) {
+    return spread.service == id && std::ranges::any_of(route->endpoints, [&spread](const Endpoint& endpoint) {
+             return endpoint.generation == spread.generation;
+           });
+  });
   service->balance = route->balance;
   ++service->route_epoch;
   service->probing = false;
@@ -183,7 +191,9 @@ void Worker::list_one(Listing& listing, Index index) {
     return;
   }
   info.id = connection.id;
-  if (connection.flags & kUnixClient) {
+  if (connection.origin != kNone) {
+    info.client = origins_[connection.origin].source.to_string();
+  } else if (connection.side[kClient] & kIsUnix) {
     info.client = "unix:";
   } else if (const auto peer = peer_address(connection.fd[kClient])) {
     info.client = peer->to_string();

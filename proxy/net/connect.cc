@@ -10,10 +10,14 @@
 
 #include "proxy/net/worker.h"
 
-// From a client to an instance. Nothing is read from the client before a backend is connected, so that a
-// client can be given to another instance, or held, as often as it takes; no failed connect closes it.
+// From a client to an instance. Until an instance has taken a byte, the client can be given to another one,
+// or held, as often as it takes: what was read from it stays parked. No failed connect closes it.
 namespace relayd::net {
 namespace {
+
+using namespace std::string_view_literals;
+constexpr std::string_view kMappedPrefix =
+    "\0\0\0\0\0\0\0\0\0\0\xff\xff"sv;  // ::ffff:a.b.c.d (RFC 4291, 2.5.5.2)
 
 constexpr Tick kBacklogPause = to_ticks(std::chrono::milliseconds(50));
 
@@ -30,6 +34,17 @@ bool has_bytes(int fd) {
 
 }  // namespace
 
+// A client with nothing left to say before: to an instance, or to those who wait. `reserved`: its place among
+// them is counted already.
+void Worker::place(ServiceState& service, Index index, bool reserved) {
+  if (must_wait(service)) {
+    hold(service, index, reserved);
+    return;
+  }
+  if (reserved) service.shared->held.fetch_sub(1, std::memory_order_relaxed);
+  connect(service, index);
+}
+
 // The connection is in no list and has no backend; afterwards it is connecting, relaying, held or closed.
 void Worker::connect(ServiceState& service, Index index) {
   Connection& connection = slab_[index];
@@ -40,8 +55,7 @@ void Worker::connect(ServiceState& service, Index index) {
   }
   Tick pause = kRetryPause;
   for (;;) {
-    Index endpoint =
-        service.balancer.pick(endpoints_, service.route, service.balance, connection.tried, now_);
+    Index endpoint = service.balancer.pick(endpoints_, service.route, service.balance, connection.tried);
     // Positions that share a bit may have been passed over unjustly: before anybody waits, each is tried.
     if (endpoint == kNone && service.route.size() > kTriedBits && connection.walked < service.route.size()) {
       endpoint = service.route[connection.walked++];
@@ -58,24 +72,25 @@ void Worker::connect(ServiceState& service, Index index) {
 Worker::Attempt Worker::attempt(ServiceState& service, Index index, Index endpoint) {
   Connection& connection = slab_[index];
   const SocketAddress address = endpoints_[endpoint].endpoint.address;
-  const int fd = ::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd < 0) {
-    report_shortage(
-        service,
-        "no descriptor or memory to connect to an instance; clients wait: raise LimitNOFILE (ulimit -n)",
-        errno);
-    return Attempt::kShortage;
-  }
-  if (!address.is_unix()) {
-    const int on = 1;
-    ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    // IP_BIND_ADDRESS_NO_PORT is for those who bind() a source address; connect() alone picks its port by the
-    // whole four-tuple anyway.
-  }
+  const int fd = open_socket(service, connection, address);
+  if (fd < 0) return Attempt::kShortage;
   const bool at_once = ::connect(fd, address.get(), address.length()) == 0;
-  if (!at_once && errno != EINPROGRESS && errno != EINTR) {
-    const int error = errno;
+  const bool begun = at_once || errno == EINPROGRESS || errno == EINTR;
+  int error = begun ? 0 : errno;
+  if (begun) {
+    connection.fd[kBackend] = fd;
+    connection.side[kBackend] = address.is_unix() ? kIsUnix | kNoDelay : 0;
+    if (at_once) connection.side[kBackend] |= kWriteReady;
+    connection.flow[kBackend] = Flow::kOpen;
+    introduce(service, connection);
+  }
+  // Not where a dead loopback address may have answered itself: see connected_to_itself().
+  const bool sure = !service.probing && !endpoints_[endpoint].has_failed;
+  const bool early = begun && !at_once && sure && address.is_loopback();
+  const bool connected = at_once || (early && try_early(service, connection, error));
+  if (error != 0) {
     ::close(fd);
+    connection.fd[kBackend] = -1;
     if (error == EADDRNOTAVAIL || error == ENOBUFS || error == ENOMEM) {
       report_shortage(service,
                       "no local port or memory to connect to an instance; clients wait: widen "
@@ -86,10 +101,7 @@ Worker::Attempt Worker::attempt(ServiceState& service, Index index, Index endpoi
     note_failure(service, connection, endpoint, error);
     return error == EAGAIN ? Attempt::kBusy : Attempt::kFailed;
   }
-  connection.fd[kBackend] = fd;
   connection.endpoint = endpoint;
-  connection.side[kBackend] = 0;
-  connection.flow[kBackend] = Flow::kOpen;
   ++connection.attempts;
   endpoints_.take(endpoint);
   connection.state = State::kConnecting;
@@ -97,7 +109,7 @@ Worker::Attempt Worker::attempt(ServiceState& service, Index index, Index endpoi
   connection.active = now_;
   service.connecting.push_back(slab_, index);
   if (service.settings.connect_timeout != 0) want_tick();
-  if (!(connection.flags & kClientWatched) && !watch(index, kClient)) {
+  if (!watch(index, kClient)) {
     close_connection(index);
     return Attempt::kUnderWay;
   }
@@ -106,11 +118,101 @@ Worker::Attempt Worker::attempt(ServiceState& service, Index index, Index endpoi
     leave_backend(service, connection);
     return Attempt::kShortage;
   }
-  // A Unix socket is connected now. A TCP socket tells by its first event, which on loopback is there
-  // already: this turn looks at the set once more, and hears at the same time whether the client has sent
-  // anything.
-  if (at_once) established(service, index);
+  if (connected) established(service, index);
   return Attempt::kUnderWay;
+}
+
+// Ready to connect to `address`; negative where there is none, which is reported.
+int Worker::open_socket(ServiceState& service, const Connection& connection, const SocketAddress& address) {
+  const int fd = ::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) {
+    report_shortage(
+        service,
+        "no descriptor or memory to connect to an instance; clients wait: raise LimitNOFILE (ulimit -n)",
+        errno);
+    return -1;
+  }
+  // connect() alone picks its port by the whole four-tuple; only who binds a source address needs to ask.
+  if (service.settings.transparent && !take_source(service, connection, fd, address.family())) {
+    ::close(fd);
+    return -1;
+  }
+  return fd;
+}
+
+// Binds the client's own address, with a port of the kernel's choice. A client of another family than the
+// instance's is connected from an address of ours.
+bool Worker::take_source(ServiceState& service, const Connection& connection, int fd, int family) {
+  const auto source = connection.origin != kNone ? Result<SocketAddress>(origins_[connection.origin].source)
+                                                 : peer_address(connection.fd[kClient]);
+  if (!source) return true;  // the client has gone; its connection will tell
+  std::string_view ip = source->ip_bytes();
+  if (family == AF_INET && ip.starts_with(kMappedPrefix)) ip.remove_prefix(kMappedPrefix.size());
+  if (ip.size() != (family == AF_INET ? sizeof(in_addr) : sizeof(in6_addr))) {
+    report_shortage(service,
+                    "transparent: a client and the instance are not of one address family; it is connected "
+                    "from relayd's own address: listen on IPv4 addresses",
+                    0);
+    return true;
+  }
+  const int on = 1;
+  const bool v6 = family == AF_INET6;
+  const SocketAddress any_port = SocketAddress::from_ip_bytes(ip, 0);
+  if (::setsockopt(fd, v6 ? SOL_IPV6 : SOL_IP, v6 ? IPV6_TRANSPARENT : IP_TRANSPARENT, &on, sizeof on) == 0 &&
+      ::setsockopt(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on) == 0 &&
+      ::bind(fd, any_port.get(), any_port.length()) == 0) {
+    return true;
+  }
+  report_shortage(service,
+                  "transparent: cannot connect from a client's address; clients wait: relayd needs "
+                  "CAP_NET_ADMIN",
+                  errno);
+  return false;
+}
+
+// Puts the PROXY header in front of what goes to the instance. It is among the parked bytes, and so goes to
+// whichever instance takes the first byte.
+void Worker::introduce(ServiceState& service, Connection& connection) {
+  if (!service.settings.send_proxy || (connection.flags & kIntroduced)) return;
+  connection.flags |= kIntroduced;
+  std::string header;
+  if (connection.origin != kNone) {
+    const Origin& origin = origins_[connection.origin];
+    header = encode_proxy_header(*service.settings.send_proxy, &origin.source, &origin.destination);
+  } else {
+    const auto source = peer_address(connection.fd[kClient]);
+    const auto destination = local_address(connection.fd[kClient]);
+    header = encode_proxy_header(*service.settings.send_proxy, source ? &*source : nullptr,
+                                 destination ? &*destination : nullptr);
+  }
+  relay_.park(connection, kClient, header);
+}
+
+// True where the instance is there already: it has taken the client's first bytes, or has gone after it was
+// connected. `error`: the connect has failed.
+bool Worker::try_early(ServiceState& service, Connection& connection, int& error) {
+  const std::uint64_t before = connection.bytes_in;
+  const int outcome = relay_.run_early(connection);
+  note_traffic(service, connection, before, connection.bytes_out);
+  if (outcome == 0) return true;
+  if (outcome == EAGAIN) return false;
+  if ((outcome == ECONNRESET || outcome == EPIPE) && died_connected(connection, outcome)) return true;
+  error = outcome;
+  return false;
+}
+
+// A connect that ended with this error had succeeded, and what came after it is to be passed on: EPIPE is a
+// backend that ended by itself; another may have said something first, or has reset too often to be asked
+// again.
+bool Worker::died_connected(Connection& connection, int error) {
+  const bool deliberate = error == ECONNRESET && connection.rescues >= kMostRescues;
+  if (error != EPIPE && !deliberate && !has_bytes(connection.fd[kBackend])) {
+    if (error == ECONNRESET) ++connection.rescues;
+    return false;
+  }
+  connection.side[kBackend] |= kFailed | kReadReady;
+  if (error != EPIPE) connection.side[kBackend] |= kWasReset;
+  return true;
 }
 
 void Worker::on_connecting_event(Index index, unsigned side, std::uint32_t events) {
@@ -121,36 +223,33 @@ void Worker::on_connecting_event(Index index, unsigned side, std::uint32_t event
     return;
   }
   if (!(events & EPOLLERR)) {
-    if (events & (EPOLLOUT | EPOLLIN | EPOLLHUP)) established(service, index);
+    if (!(events & (EPOLLOUT | EPOLLIN | EPOLLHUP))) return;
+    connection.side[kBackend] |= kWriteReady;
+    established(service, index);
     return;
   }
   const int error = pending_error(connection.fd[kBackend]);
   if (error == 0) return;
-  // Connected and gone again: EPIPE is a backend that ended by itself; else it may have said something first.
-  const bool deliberate = error == ECONNRESET && connection.rescues >= kMostRescues;
-  if (error == EPIPE || deliberate || has_bytes(connection.fd[kBackend])) {
-    connection.side[kBackend] |= kFailed;
-    if (error != EPIPE) connection.side[kBackend] |= kWasReset;
+  if (died_connected(connection, error)) {
     established(service, index);
-    return;
+  } else {
+    connect_failed(service, index, error);
   }
-  if (error == ECONNRESET) ++connection.rescues;
-  connect_failed(service, index, error);
 }
 
 void Worker::established(ServiceState& service, Index index) {
   Connection& connection = slab_[index];
   EndpointTable::Entry& entry = endpoints_[connection.endpoint];
-  if ((service.probing || entry.has_failed) && connected_to_itself(connection)) {
+  if ((service.probing || entry.has_failed) &&
+      connected_to_itself(connection.fd[kBackend], entry.endpoint.address)) {
     connect_failed(service, index, ECONNREFUSED);
     return;
   }
-  entry.has_failed = false;
+  endpoints_.note_success(connection.endpoint);
   entry.endpoint.load->connections.fetch_add(1, std::memory_order_relaxed);
   unlist(service, index);
   connection.state = State::kRelaying;
   connection.active = now_;
-  connection.side[kBackend] |= kWriteReady;
   list_relaying(service, index);
   if (service.probing) {
     service.probing = false;
@@ -161,10 +260,10 @@ void Worker::established(ServiceState& service, Index index) {
 
 // Connecting to a loopback port of the ephemeral range on which nobody listens may pick that very port as its
 // own, and TCP then connects the socket to itself: the client would be answered with its own bytes.
-bool Worker::connected_to_itself(const Connection& connection) {
-  if (endpoints_[connection.endpoint].endpoint.address.is_unix()) return false;
-  const auto local = local_address(connection.fd[kBackend]);
-  return local && *local == endpoints_[connection.endpoint].endpoint.address;
+bool Worker::connected_to_itself(int fd, const SocketAddress& address) {
+  if (address.is_unix()) return false;
+  const auto local = local_address(fd);
+  return local && *local == address;
 }
 
 void Worker::connect_failed(ServiceState& service, Index index, int error) {
@@ -177,17 +276,16 @@ void Worker::connect_failed(ServiceState& service, Index index, int error) {
 
 void Worker::note_failure(ServiceState& service, Connection& connection, Index endpoint, int error) {
   EndpointTable::Entry& entry = endpoints_[endpoint];
-  entry.has_failed = true;
-  entry.failed_at = now_;
+  endpoints_.note_failure(endpoint, now_);
+  want_tick();  // which probes it
   entry.endpoint.load->connect_failures.fetch_add(1, std::memory_order_relaxed);
   add(service.counters->connect_failures, 1);
   const auto named = std::find(service.route.begin(), service.route.end(), endpoint);
   if (named != service.route.end() && connection.route_epoch == service.route_epoch) {
     connection.tried |= tried_bit(static_cast<std::size_t>(named - service.route.begin()));
   }
-  const std::uint64_t now = uv_now(loop_.get());
-  if (service.refusal_reported_at != 0 && now - service.refusal_reported_at < 1000) return;
-  service.refusal_reported_at = now;
+  if (service.quiet_until && time_ < *service.quiet_until) return;
+  service.quiet_until = time_ + std::chrono::seconds(1);
   log::info("an instance could not be connected; its clients go to another one, or wait",
             {{"service", service.settings.name},
              {"generation", entry.endpoint.generation},

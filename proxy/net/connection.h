@@ -29,7 +29,7 @@ constexpr Tick to_ticks(Duration duration) {
 inline constexpr unsigned kClient = 0;
 inline constexpr unsigned kBackend = 1;
 
-//                    accept
+//                    accept --> kGreeting, where a PROXY header is awaited; then on as below
 //          no route /      \ route
 //                  v        v      connect failed: another instance, or
 //               kHeld --> kConnecting ------.
@@ -45,7 +45,16 @@ inline constexpr unsigned kBackend = 1;
 //                        v      v                            v
 //                      kClosed (until the end of the turn) --> kFree
 // Every state but kFree has a way to kClosed by a timeout, cut(), or the client's going away.
-enum class State : std::uint8_t { kFree, kHeld, kConnecting, kRelaying, kLingering, kResetting, kClosed };
+enum class State : std::uint8_t {
+  kFree,
+  kGreeting,
+  kHeld,
+  kConnecting,
+  kRelaying,
+  kLingering,
+  kResetting,
+  kClosed
+};
 
 // One direction of a connection.
 enum class Flow : std::uint8_t {
@@ -56,22 +65,30 @@ enum class Flow : std::uint8_t {
 };
 
 // What is known of one socket. Edges are remembered here until they are used up.
-enum SideFlag : std::uint8_t {
+enum SideFlag : std::uint16_t {
   kReadReady = 1,   // a recv may give something
   kWriteReady = 2,  // a send may take something
   kHangup = 4,      // EPOLLRDHUP was seen: a short read is followed by the end
   kUrgent = 8,      // urgent data was seen: recv stops short at its mark, so a short read proves nothing
   kFailed = 16,     // the socket has an error: nothing can be sent any more
   kWasReset = 32,   // a send has already consumed the ECONNRESET that recv would have told
+  kWatched = 64,    // in the epoll set
+  kWatchedForRoom = 128,  // with EPOLLOUT, which is asked for when a send first falls short
+  kNoDelay = 256,  // TCP_NODELAY is set; before the first bytes it would change nothing but the system calls
+  kIsUnix = 512,
 };
 
 enum ConnectionFlag : std::uint8_t {
-  kClientWatched = 1,  // the client's socket is in the epoll set
-  kUnixClient = 2,
-  kQueuedAgain = 4,  // on the worker's run-again list
-  kNobodyBehind =
-      8,  // the backend's process has ended: once its bytes are passed on, nobody is left to talk to
+  kQueuedAgain = 1,  // on the worker's run-again list
+  // The backend's process has ended: once its bytes are passed on, nobody is left to talk to.
+  kNobodyBehind = 2,
+  kWaited = 4,      // has been held
+  kIntroduced = 8,  // the PROXY header for the backend is among the parked bytes, or has been sent
 };
+
+// Connection::parked names a chunk, or with this bit a pipe.
+inline constexpr Index kPipeBit = Index{1} << 31;
+constexpr bool is_pipe(Index parked) { return parked != kNone && (parked & kPipeBit) != 0; }
 
 // Resets before any byte was carried, after which they are taken for the backend's will and passed on.
 inline constexpr std::uint8_t kMostRescues = 3;
@@ -82,28 +99,30 @@ struct Connection {
   std::uint64_t bytes_out = 0;  // passed on to the client
   std::uint64_t tried = 0;      // endpoints of the route that failed this client, by position modulo 64
   int fd[2] = {-1, -1};
-  Index parked[2] = {kNone, kNone};  // chunk with bytes of that direction which did not fit
+  Index parked[2] = {kNone, kNone};  // chunk or pipe with bytes of that direction which did not fit
   Index previous = kNone;            // in the one list of its service that it is in
   Index next = kNone;
   Index endpoint = kNone;
+  Index origin = kNone;  // addresses that the client's PROXY header told
   Tick opened = 0;
   Tick active = 0;      // last byte, or the last change of state
   Tick due = 0;         // when its list looks at it next
-  Tick held_since = 0;  // first moment of waiting; meaningful where `waited`
+  Tick held_since = 0;  // first moment of waiting; meaningful where kWaited
   ServiceId service = 0;
   std::uint16_t route_epoch = 0;  // the route that `tried` and `walked` are about
   std::uint16_t walked = 0;       // positions tried one by one, where `tried` cannot tell them apart
   State state = State::kFree;
   Flow flow[2] = {Flow::kOpen, Flow::kOpen};
-  std::uint8_t side[2] = {0, 0};  // SideFlag
-  std::uint8_t flags = 0;         // ConnectionFlag
-  std::uint8_t rescues = 0;       // times that an instance reset it before any byte was carried
-  bool waited = false;            // has been held
-  std::uint8_t attempts =
-      0;  // connects so far, modulo 256: tells events of a former backend socket from this one's
+  std::uint16_t side[2] = {0, 0};  // SideFlag
+  std::uint8_t flags = 0;          // ConnectionFlag
+  std::uint8_t full_reads[2] = {0,
+                                0};  // of a direction, one after the other; small moves while it is spliced
+  std::uint8_t rescues = 0;          // times that an instance reset it before any byte was carried
+  // Connects so far, modulo 256: tells events of a former backend socket from this one's.
+  std::uint8_t attempts = 0;
 };
-// 128 B of user memory per idle pair is the promise; the rest is left for the pipes of splice.
-static_assert(sizeof(Connection) <= 96);
+// 128 B of user memory per idle pair is the promise, all tables included.
+static_assert(sizeof(Connection) <= 104);
 static_assert(std::is_trivially_copyable_v<Connection>);
 
 }  // namespace relayd::net

@@ -18,7 +18,9 @@ struct DataPlane::Impl {
       : events(std::move(given)), mailbox(loop, [this] { on_mail(); }) {
     plane.max_descriptors = options.max_descriptors;
     plane.workers = std::max(1U, options.threads);
+    plane.loads = std::make_unique<WorkerLoad[]>(plane.workers);
     for (unsigned i = 0; i < plane.workers; ++i) workers.push_back(std::make_unique<Worker>(i, plane));
+    for (const auto& worker : workers) plane.peers.push_back(worker.get());
     for (const auto& worker : workers) worker->start();
   }
 
@@ -103,6 +105,23 @@ std::vector<int> prepare(const std::vector<const Listener*>& listeners) {
 
 }  // namespace
 
+ServiceSettings settings_of(const config::Service& service) {
+  ServiceSettings settings{.name = service.name,
+                           .max_connections = service.limits.max_connections,
+                           .hold_max = service.hold.max_connections,
+                           .connect_timeout = to_ticks(service.limits.connect_timeout),
+                           .idle_timeout = to_ticks(service.limits.idle_timeout),
+                           .hold_timeout = to_ticks(service.hold.timeout),
+                           .graceful_timeout = to_ticks(service.rollover.graceful_timeout),
+                           .accept_proxy = service.proxy_protocol.accept,
+                           .send_proxy = {},
+                           .transparent = service.transparent,
+                           .release_rate = service.hold.release_rate};
+  if (service.proxy_protocol.send == config::ProxyProtocol::kV1) settings.send_proxy = ProxyVersion::kV1;
+  if (service.proxy_protocol.send == config::ProxyProtocol::kV2) settings.send_proxy = ProxyVersion::kV2;
+  return settings;
+}
+
 DataPlane::DataPlane(Loop& main, const Options& options, Events events)
     : impl_(std::make_unique<Impl>(main, options, std::move(events))) {}
 
@@ -162,6 +181,10 @@ void DataPlane::cut(ServiceId id, std::uint32_t generation, int instance) {
   impl_->to_all([=](Worker& worker) { worker.cut(id, generation, instance); });
 }
 
+void DataPlane::spread_closes(ServiceId id, std::uint32_t generation, Duration over) {
+  impl_->to_all([=](Worker& worker) { worker.spread_closes(id, generation, to_ticks(over)); });
+}
+
 void DataPlane::process_ended(ServiceId id, std::uint32_t generation, int instance) {
   impl_->to_all([=](Worker& worker) { worker.process_ended(id, generation, instance); });
 }
@@ -186,6 +209,7 @@ ServiceCounts DataPlane::counts(ServiceId id) const {
     sum.cut += worker.cut.load(std::memory_order_relaxed);
     sum.bytes_in += worker.bytes_in.load(std::memory_order_relaxed);
     sum.bytes_out += worker.bytes_out.load(std::memory_order_relaxed);
+    sum.proxy_refused += worker.proxy_refused.load(std::memory_order_relaxed);
   }
   return sum;
 }

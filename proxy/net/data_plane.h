@@ -27,10 +27,10 @@ struct Listener {
 
 struct ConnectionInfo {
   std::uint64_t id = 0;
-  std::string client;            // address; "unix:" for Unix clients
+  std::string client;            // address, as its PROXY header told it if there is one; "unix:"
   std::uint32_t generation = 0;  // 0 while held
   std::uint16_t instance = 0;
-  std::string state;  // "held", "connecting", "relaying", "half-closed", "lingering"
+  std::string state;  // "greeting", "held", "connecting", "relaying", "half-closed", "lingering"
   Duration age{};
   Duration idle{};
   std::uint64_t bytes_in = 0;   // from the client
@@ -55,6 +55,7 @@ struct ServiceCounts {
   std::uint64_t cut = 0;  // connections closed at the end of graceful_timeout, or by restart or fast stop
   std::uint64_t bytes_in = 0;
   std::uint64_t bytes_out = 0;
+  std::uint64_t proxy_refused = 0;  // clients closed for want of a valid PROXY header
 };
 
 struct Events {
@@ -108,6 +109,9 @@ class DataPlane {
   // Closes every connection of the generation (or of its one instance) now; a pending drain() then reports. A
   // client whose connect is still under way has lost nothing yet: it is held and goes by the current route.
   void cut(ServiceId id, std::uint32_t generation, int instance);
+  // Closes the generation's connections one by one, evenly over this time; a set_route() that names it again
+  // ends that. cut() is for what is left.
+  void spread_closes(ServiceId id, std::uint32_t generation, Duration over);
   // The process of an instance that is on its way out has ended: its connections end when its last bytes have
   // been passed on, also where the client keeps its half open.
   void process_ended(ServiceId id, std::uint32_t generation, int instance);

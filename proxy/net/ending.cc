@@ -45,6 +45,9 @@ void Worker::list_relaying(ServiceState& service, Index index) {
 
 void Worker::unlist(ServiceState& service, Index index) {
   switch (slab_[index].state) {
+    case State::kGreeting:
+      leave_greeting(service, index);
+      break;
     case State::kHeld:
       leave_hold(service, index);
       break;
@@ -95,9 +98,7 @@ void Worker::begin_reset(Index index) {
   ServiceState& service = service_of(connection);
   const unsigned dead = connection.side[kBackend] & kFailed ? kBackend : kClient;
   const unsigned victim = 1 - dead;
-  const bool is_unix = victim == kClient ? (connection.flags & kUnixClient) != 0
-                                         : endpoints_[connection.endpoint].endpoint.address.is_unix();
-  if (is_unix || all_left(connection.fd[victim])) {
+  if ((connection.side[victim] & kIsUnix) || all_left(connection.fd[victim])) {
     close_connection(index, true);
     return;
   }
@@ -126,8 +127,10 @@ void Worker::close_connection(Index index, bool reset) {
     }
     connection.fd[side] = -1;
   }
+  if (connection.origin != kNone) origins_.drop(connection.origin);
   connection.state = State::kClosed;
   connection.flags = 0;
+  plane_.loads[number_].connections.fetch_sub(1, std::memory_order_relaxed);
   graveyard_.push_back(index);
   unreserve(service, false);
   room_made_ = true;
@@ -136,12 +139,14 @@ void Worker::close_connection(Index index, bool reset) {
 
 // True while there is something to time.
 bool Worker::tick_service(ServiceState& service) {
+  expire_greetings(service);
   expire_held(service);
   expire_connecting(service);
   expire_idle(service);
   tick_ending(service);
-  if (service.probing && reached(now_, service.retry_at)) release(service);
-  return !service.held.empty() || !service.ending.empty() ||
+  const bool paced = service.settings.release_rate != 0 && !service.held.empty();
+  if (paced || (service.probing && reached(now_, service.retry_at))) release(service);
+  return !service.greeting.empty() || !service.held.empty() || !service.ending.empty() ||
          (service.settings.connect_timeout != 0 && !service.connecting.empty()) ||
          (service.settings.idle_timeout != 0 && !service.relaying.empty());
 }
@@ -254,7 +259,6 @@ void Worker::close_everything() {
     const State state = slab_[index].state;
     if (state != State::kFree && state != State::kClosed) close_connection(index);
   }
-  bury();
 }
 
 }  // namespace relayd::net

@@ -1,10 +1,17 @@
 #include "proxy/net/endpoints.h"
 
+#include <algorithm>
+
 namespace relayd::net {
 namespace {
 
-// An instance that refused is left alone for so long while another takes connections.
-constexpr Tick kAvoidance = to_ticks(std::chrono::milliseconds(200));
+// An instance that failed is probed after this, and after each probe that fails in twice the time.
+constexpr Tick kFirstProbe = to_ticks(std::chrono::milliseconds(200));
+constexpr unsigned kMostDoublings = 5;  // to 6.4 s
+
+std::uint32_t active(const EndpointTable::Entry& entry) {
+  return entry.endpoint.load->active.load(std::memory_order_relaxed);
+}
 
 }  // namespace
 
@@ -58,31 +65,68 @@ bool EndpointTable::has(ServiceId service, std::uint32_t generation, int instanc
   return false;
 }
 
+std::size_t EndpointTable::users(ServiceId service, std::uint32_t generation) const {
+  std::size_t sum = 0;
+  for (const Entry& entry : entries_) {
+    if (entry.users != 0 && entry.service == service && entry.endpoint.generation == generation)
+      sum += entry.users;
+  }
+  return sum;
+}
+
+void EndpointTable::note_failure(Index index, Tick now) {
+  Entry& entry = entries_[index];
+  const unsigned doublings = std::min<unsigned>(entry.failures, kMostDoublings);
+  if (!entry.has_failed || entry.probed) entry.retry_at = now + (kFirstProbe << doublings);
+  if (entry.probed && entry.failures < kMostDoublings) ++entry.failures;
+  entry.has_failed = true;
+  entry.probed = false;
+}
+
+void EndpointTable::note_success(Index index) {
+  entries_[index].has_failed = false;
+  entries_[index].probed = false;
+  entries_[index].failures = 0;
+}
+
 Index Balancer::pick(const EndpointTable& table, const std::vector<Index>& route, config::Balance balance,
-                     std::uint64_t tried, Tick now) {
+                     std::uint64_t tried) {
   const std::size_t size = route.size();
   if (size == 0) return kNone;
-  // Two of which the less loaded is taken would do for random too; one is what its name says.
-  const std::size_t start = balance == config::Balance::kRandom ? random_() % size : rotation_++ % size;
-  Index best = kNone;
-  Index resort = kNone;
-  std::uint32_t least = 0;
+  const bool random = balance == config::Balance::kRandom;
+  const std::size_t start = random ? random_() % size : rotation_++ % size;
+  Choice best = first_from(table, route, tried, start, size);
+  if (best.endpoint == kNone) {  // only such as have failed are left
+    for (std::size_t step = 0; step < size; ++step) {
+      const std::size_t position = (start + step) % size;
+      if (!(tried & tried_bit(position))) return route[position];
+    }
+    return kNone;
+  }
+  if (random) {  // of two, the one with less to do: nearly as even as looking at all (Mitzenmacher 2001)
+    const Choice other = first_from(table, route, tried, random_() % size, best.position);
+    if (other.endpoint != kNone && active(table[other.endpoint]) < active(table[best.endpoint])) best = other;
+  }
+  if (balance != config::Balance::kLeastConnections) return best.endpoint;
+  std::uint32_t least = active(table[best.endpoint]);
   for (std::size_t step = 0; step < size; ++step) {
     const std::size_t position = (start + step) % size;
-    if (tried & tried_bit(position)) continue;
     const EndpointTable::Entry& entry = table[route[position]];
-    if (entry.has_failed && !reached(now, entry.failed_at + kAvoidance)) {
-      if (resort == kNone) resort = route[position];
-      continue;
-    }
-    if (balance != config::Balance::kLeastConnections) return route[position];
-    const std::uint32_t active = entry.endpoint.load->active.load(std::memory_order_relaxed);
-    if (best == kNone || active < least) {
-      best = route[position];
-      least = active;
-    }
+    if ((tried & tried_bit(position)) || entry.has_failed || active(entry) >= least) continue;
+    best.endpoint = route[position];
+    least = active(entry);
   }
-  return best != kNone ? best : resort;
+  return best.endpoint;
+}
+
+Balancer::Choice Balancer::first_from(const EndpointTable& table, const std::vector<Index>& route,
+                                      std::uint64_t tried, std::size_t start, std::size_t besides) {
+  for (std::size_t step = 0; step < route.size(); ++step) {
+    const std::size_t position = (start + step) % route.size();
+    if (position == besides || (tried & tried_bit(position)) || table[route[position]].has_failed) continue;
+    return {route[position], position};
+  }
+  return {};
 }
 
 }  // namespace relayd::net

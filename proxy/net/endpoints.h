@@ -17,10 +17,12 @@ class EndpointTable {
   struct Entry {
     Endpoint endpoint;
     ServiceId service = 0;
-    std::uint32_t users = 0;   // connections, and connects under way
-    std::uint32_t routes = 0;  // 1 while the service's route names it
-    Tick failed_at = 0;        // meaningful where has_failed
-    bool has_failed = false;   // its last connect failed
+    std::uint32_t users = 0;    // connections, and connects under way
+    std::uint32_t routes = 0;   // 1 while the service's route names it
+    bool has_failed = false;    // its last connect failed: passed over until a probe succeeds
+    bool probed = false;        // by a connect under way
+    std::uint8_t failures = 0;  // of probes, one after the other
+    Tick retry_at = 0;          // when to probe next; meaningful where has_failed
   };
 
   // The entry of this endpoint, made where there is none, with one more route on it.
@@ -31,10 +33,16 @@ class EndpointTable {
   void take(Index index);
   bool leave(Index index);
 
+  void note_failure(Index index, Tick now);
+  void note_success(Index index);
+
+  Index size() const { return static_cast<Index>(entries_.size()); }
   Entry& operator[](Index index) { return entries_[index]; }
   const Entry& operator[](Index index) const { return entries_[index]; }
   // `instance` -1: any of them.
   bool has(ServiceId service, std::uint32_t generation, int instance) const;
+  // Connections and connects under way.
+  std::size_t users(ServiceId service, std::uint32_t generation) const;
 
  private:
   bool drop_if_unused(Index index);
@@ -45,12 +53,20 @@ class EndpointTable {
 // A service's choice among the instances of its route.
 class Balancer {
  public:
-  // One whose bit in `tried` is not set; those that failed a moment ago only if there is no other. kNone:
-  // none is left.
+  // One whose bit in `tried` is not set; those that have failed only if there is no other. kNone: none is
+  // left.
   Index pick(const EndpointTable& table, const std::vector<Index>& route, config::Balance balance,
-             std::uint64_t tried, Tick now);
+             std::uint64_t tried);
 
  private:
+  struct Choice {
+    Index endpoint = kNone;
+    std::size_t position = 0;
+  };
+  // The first from `start` on that may be taken, other than the one at `besides`.
+  static Choice first_from(const EndpointTable& table, const std::vector<Index>& route, std::uint64_t tried,
+                           std::size_t start, std::size_t besides);
+
   std::uint32_t rotation_ = 0;
   std::minstd_rand random_;
 };

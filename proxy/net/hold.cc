@@ -1,6 +1,8 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 
+#include <algorithm>
+
 #include "proxy/net/worker.h"
 
 // Clients that wait for an instance, in order of arrival, and their release.
@@ -12,34 +14,38 @@ constexpr int kReleaseSlice = 64;
 
 }  // namespace
 
-// `counted`: a new client, whose place was reserved. Others come back from a failed connect to their old
-// place.
-void Worker::hold(ServiceState& service, Index index, bool counted) {
+// Whoever came earlier goes first, but where those who wait are let go at a given pace.
+bool Worker::must_wait(const ServiceState& service) const {
+  return service.route.empty() || (!service.held.empty() && service.settings.release_rate == 0);
+}
+
+// `reserved`: its place is counted already.
+void Worker::hold(ServiceState& service, Index index, bool reserved) {
   Connection& connection = slab_[index];
   connection.state = State::kHeld;
   connection.active = now_;
-  if (!connection.waited) {
-    connection.waited = true;
+  if (!(connection.flags & kWaited)) {
+    connection.flags |= kWaited;
     connection.held_since = now_;
     add(service.counters->held_total, 1);
   }
-  if (counted) {
-    service.held.push_back(slab_, index);
-  } else {
-    service.shared->held.fetch_add(1, std::memory_order_relaxed);
-    // They come back nearly in order: begin where the last one went.
-    const Index hint = service.last_returned;
-    Index after = hint != kNone && slab_[hint].id < connection.id ? hint : kNone;
-    Index next = after == kNone ? service.held.front() : slab_[after].next;
-    while (next != kNone && slab_[next].id < connection.id) {
-      after = next;
-      next = slab_[next].next;
-    }
-    service.held.insert_after(slab_, after, index);
-    service.last_returned = index;
+  if (!reserved) service.shared->held.fetch_add(1, std::memory_order_relaxed);
+  // In order of arrival: a new client is the last one; those who come back from a failed connect do so nearly
+  // in order too, so begin where the last of them went.
+  const Index hint = service.last_returned;
+  const Index last = service.held.back();
+  Index after = last != kNone && slab_[last].id < connection.id   ? last
+                : hint != kNone && slab_[hint].id < connection.id ? hint
+                                                                  : kNone;
+  Index next = after == kNone ? service.held.front() : slab_[after].next;
+  while (next != kNone && slab_[next].id < connection.id) {
+    after = next;
+    next = slab_[next].next;
   }
+  service.held.insert_after(slab_, after, index);
+  service.last_returned = index;
   want_tick();
-  if (!(connection.flags & kClientWatched) && !watch(index, kClient)) close_connection(index);
+  if (!watch(index, kClient)) close_connection(index);
 }
 
 void Worker::hold_again(ServiceState& service, Index index, Tick pause) {
@@ -78,10 +84,10 @@ void Worker::queue_release(ServiceState& service) {
 void Worker::release(ServiceState& service) {
   for (int i = 0; i < kReleaseSlice && !service.held.empty() && !service.route.empty(); ++i) {
     const bool probe = service.probing;
-    if (probe) {
-      if (!reached(now_, service.retry_at)) return;  // the tick comes back to it
-      service.retry_at = now_ + kRetryPause;
-    }
+    // In both cases the tick comes back to those who are left.
+    if (probe && !reached(now_, service.retry_at)) return;
+    if (!may_release(service)) return;
+    if (probe) service.retry_at = now_ + kRetryPause;
     const Index index = service.held.front();
     leave_hold(service, index);
     connect(service, index);
@@ -90,13 +96,35 @@ void Worker::release(ServiceState& service) {
   if (!service.route.empty()) queue_release(service);
 }
 
+// Takes the next place in the pace of hold.release_rate, which all workers keep together: a place every so
+// many ns; those of the time between two ticks may be taken at once.
+bool Worker::may_release(const ServiceState& service) const {
+  using std::chrono::nanoseconds;
+  if (service.settings.release_rate == 0) return true;
+  const nanoseconds now = time_.time_since_epoch();
+  const nanoseconds apart = nanoseconds(std::chrono::seconds(1)) / service.settings.release_rate;
+  std::atomic<std::int64_t>& next = service.shared->next_release;
+  std::int64_t due = next.load(std::memory_order_relaxed);
+  while (due <= now.count()) {
+    const std::int64_t from = std::max(due, (now - nanoseconds(kTickInterval)).count());
+    if (next.compare_exchange_weak(due, from + apart.count(), std::memory_order_relaxed)) return true;
+  }
+  return false;
+}
+
+// While they are only kept back by the pace, nobody is sent away for having waited too long.
 void Worker::expire_held(ServiceState& service) {
   if (service.settings.hold_timeout == 0) return;
   for (Index index = service.held.front(); index != kNone;) {
     const Index next = slab_[index].next;
     if (reached(now_, slab_[index].held_since + service.settings.hold_timeout)) {
-      add(service.counters->hold_timeouts, 1);
-      close_connection(index);
+      if (service.settings.release_rate != 0 && !service.route.empty() && !service.probing) {
+        leave_hold(service, index);
+        connect(service, index);
+      } else {
+        add(service.counters->hold_timeouts, 1);
+        close_connection(index);
+      }
     }
     index = next;
   }

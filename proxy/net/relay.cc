@@ -1,11 +1,14 @@
 #include "proxy/net/relay.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <tuple>
+#include <utility>
 
 namespace relayd::net {
 namespace {
@@ -78,14 +81,16 @@ Next Relay::settle(Connection& connection) {
 }
 
 Next Relay::pump(Connection& connection, unsigned from) {
-  std::uint8_t& source = connection.side[from];
-  const std::uint8_t& sink = connection.side[1 - from];
+  std::uint16_t& source = connection.side[from];
+  const std::uint16_t& sink = connection.side[1 - from];
   std::size_t share = kShare;
   for (;;) {
-    if (connection.parked[from] != kNone) {
-      const Flushed flushed = flush(connection, from);
-      if (flushed == Flushed::kReconnect) return Next::kReconnect;
-      if (flushed == Flushed::kNotAll) return Next::kWait;
+    if (is_pipe(connection.parked[from])) {
+      if (const auto next = splice(connection, from, share)) return *next;
+    } else if (connection.parked[from] != kNone) {
+      const Moved flushed = flush(connection, from);
+      if (flushed == Moved::kReconnect) return Next::kReconnect;
+      if (flushed == Moved::kNotAll) return Next::kWait;
     }
     const Flow flow = connection.flow[from];
     if (flow == Flow::kShut) return Next::kWait;
@@ -96,11 +101,14 @@ Next Relay::pump(Connection& connection, unsigned from) {
     const bool discard = flow == Flow::kDiscard;
     if (!(source & kReadReady) || (!discard && !(sink & kWriteReady))) return Next::kWait;
     if (share == 0) return Next::kAgain;
+    if (!discard && connection.full_reads[from] >= kReadsBeforeSplice && begin_splicing(connection, from)) {
+      continue;
+    }
     const ssize_t got = ::recv(connection.fd[from], buffer_, sizeof buffer_, 0);
     if (got < 0) {
       if (errno == EINTR) continue;
       if (errno != EAGAIN) return source_failed(connection, from);
-      source &= static_cast<std::uint8_t>(~kReadReady);
+      source &= static_cast<std::uint16_t>(~kReadReady);
       return Next::kWait;
     }
     if (got == 0) {
@@ -109,21 +117,21 @@ Next Relay::pump(Connection& connection, unsigned from) {
       continue;
     }
     const auto size = static_cast<std::size_t>(got);
-    // A short read means drained, and saves the recv that would say EAGAIN: what comes later is a new edge.
-    if (size < sizeof buffer_ && !(source & (kHangup | kUrgent | kFailed))) {
-      source &= static_cast<std::uint8_t>(~kReadReady);
-    }
+    const bool last = note_read(connection, from, size);
     share -= std::min(share, size);
     if (discard) continue;
-    if (const Next next = deliver(connection, from, size); next != Next::kWait) return next;
+    if (const Next next = deliver(connection, from, size, last ? MSG_MORE : 0); next != Next::kWait)
+      return next;
     if (sink & kFailed) return Next::kWait;
+    if (last) connection.flow[from] = Flow::kDraining;
   }
 }
 
-// Sends what was just read; parks the rest.
-Next Relay::deliver(Connection& connection, unsigned from, std::size_t size) {
+// Sends what was just read; parks the rest. With MSG_MORE the FIN that follows goes in the same segment.
+Next Relay::deliver(Connection& connection, unsigned from, std::size_t size, int flags) {
   const unsigned to = 1 - from;
-  ssize_t sent = ::send(connection.fd[to], buffer_, size, MSG_NOSIGNAL);
+  hasten(connection, to, size);
+  ssize_t sent = ::send(connection.fd[to], buffer_, size, MSG_NOSIGNAL | flags);
   bool reconnect = false;
   if (sent < 0) {
     if (errno != EAGAIN && errno != EINTR) {
@@ -139,39 +147,107 @@ Next Relay::deliver(Connection& connection, unsigned from, std::size_t size) {
   const auto taken = static_cast<std::size_t>(sent);
   count(connection, from, taken);
   if (taken == size) return Next::kWait;
-  connection.side[to] &= static_cast<std::uint8_t>(~kWriteReady);
-  connection.parked[from] = chunks_.borrow();
-  Chunk& chunk = chunks_[connection.parked[from]];
-  chunk.end = size - taken;
-  std::memcpy(chunk.data, buffer_ + taken, chunk.end);
+  connection.side[to] &= static_cast<std::uint16_t>(~kWriteReady);
+  park(connection, from, {buffer_ + taken, size - taken});
   return reconnect ? Next::kReconnect : Next::kWait;
 }
 
 // What is parked for a backend that goes away untouched stays parked for the next one.
-Relay::Flushed Relay::flush(Connection& connection, unsigned from) {
+Relay::Moved Relay::flush(Connection& connection, unsigned from) {
   const unsigned to = 1 - from;
-  if (!(connection.side[to] & kWriteReady)) return Flushed::kNotAll;
+  if (!(connection.side[to] & kWriteReady)) return Moved::kNotAll;
   Chunk& chunk = chunks_[connection.parked[from]];
   while (chunk.begin < chunk.end) {
+    hasten(connection, to, chunk.end - chunk.begin);
     const ssize_t sent =
         ::send(connection.fd[to], chunk.data + chunk.begin, chunk.end - chunk.begin, MSG_NOSIGNAL);
     if (sent < 0) {
       const int error = errno;
       if (error == EINTR) continue;
       if (error == EAGAIN) {
-        connection.side[to] &= static_cast<std::uint8_t>(~kWriteReady);
+        connection.side[to] &= static_cast<std::uint16_t>(~kWriteReady);
       } else if (to == kBackend && untouched_backend_died(connection, error)) {
-        return Flushed::kReconnect;
+        return Moved::kReconnect;
       } else {
         sink_failed(connection, to, error);
       }
-      return Flushed::kNotAll;
+      return Moved::kNotAll;
     }
     count(connection, from, static_cast<std::size_t>(sent));
     chunk.begin += static_cast<std::size_t>(sent);
   }
   drop_parked(connection, from);
-  return Flushed::kAll;
+  return Moved::kAll;
+}
+
+int Relay::run_early(Connection& connection) {
+  if (connection.parked[kClient] == kNone) {
+    const ssize_t got = ::recv(connection.fd[kClient], buffer_, sizeof buffer_, 0);
+    if (got <= 0) {  // an end or an error is met again once the backend is there
+      if (got < 0 && errno == EAGAIN) connection.side[kClient] &= static_cast<std::uint16_t>(~kReadReady);
+      return EAGAIN;
+    }
+    const auto size = static_cast<std::size_t>(got);
+    note_read(connection, kClient, size);
+    hasten(connection, kBackend, size);
+    const ssize_t sent = ::send(connection.fd[kBackend], buffer_, size, MSG_NOSIGNAL);
+    const int error = sent < 0 ? errno : 0;
+    const auto taken = static_cast<std::size_t>(std::max<ssize_t>(sent, 0));
+    count(connection, kClient, taken);
+    if (taken < size) park(connection, kClient, {buffer_ + taken, size - taken});
+    if (taken == size) connection.side[kBackend] |= kWriteReady;
+    return error;
+  }
+  Chunk& chunk = chunks_[connection.parked[kClient]];
+  if (const std::size_t room = sizeof chunk.data - chunk.end; room > 0) {
+    const ssize_t got = ::recv(connection.fd[kClient], chunk.data + chunk.end, room, 0);
+    if (got < 0 && errno == EAGAIN) connection.side[kClient] &= static_cast<std::uint16_t>(~kReadReady);
+    if (got > 0) chunk.end += static_cast<std::size_t>(got);  // there may be more: it stays ready to be read
+  }
+  const ssize_t sent =
+      ::send(connection.fd[kBackend], chunk.data + chunk.begin, chunk.end - chunk.begin, MSG_NOSIGNAL);
+  if (sent < 0) return errno;
+  count(connection, kClient, static_cast<std::size_t>(sent));
+  chunk.begin += static_cast<std::size_t>(sent);
+  if (chunk.begin == chunk.end) {
+    drop_parked(connection, kClient);
+    connection.side[kBackend] |= kWriteReady;
+  }
+  return 0;
+}
+
+// What a read of so many bytes says of the ones to come. True where the end of the stream follows: the FIN
+// was seen before, so that all that precedes it was there to be read.
+bool Relay::note_read(Connection& connection, unsigned from, std::size_t size) {
+  std::uint16_t& source = connection.side[from];
+  if (size == sizeof buffer_) {
+    if (connection.full_reads[from] < kReadsBeforeSplice) ++connection.full_reads[from];
+    return false;
+  }
+  connection.full_reads[from] = 0;
+  if (source & (kUrgent | kFailed)) return false;
+  // A short read means drained, and saves the recv that would say EAGAIN: what comes later is a new edge.
+  if (!(source & kHangup)) source &= static_cast<std::uint16_t>(~kReadReady);
+  return (source & kHangup) && !(source & (kWasReset | kIsUnix));
+}
+
+// Nagle's algorithm holds back nothing while nothing is under way: the first bytes, if they fit in one
+// segment, need no TCP_NODELAY, and many connections carry no others.
+void Relay::hasten(Connection& connection, unsigned to, std::size_t size) {
+  constexpr std::size_t kOneSegment = 536;  // the least that every path carries (RFC 9293, 3.7.1)
+  if (connection.side[to] & kNoDelay) return;
+  const std::uint64_t before = to == kBackend ? connection.bytes_in : connection.bytes_out;
+  if (before == 0 && size <= kOneSegment) return;
+  connection.side[to] |= kNoDelay;
+  const int on = 1;
+  ::setsockopt(connection.fd[to], IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+void Relay::park(Connection& connection, unsigned from, std::string_view bytes) {
+  connection.parked[from] = chunks_.borrow();
+  Chunk& chunk = chunks_[connection.parked[from]];
+  chunk.end = bytes.size();
+  std::memcpy(chunk.data, bytes.data(), bytes.size());
 }
 
 // Passes the FIN on. Where the other direction has ended too, closing both sockets does that: one system call
@@ -198,9 +274,13 @@ void Relay::sink_failed(Connection& connection, unsigned to, int error) {
 }
 
 void Relay::drop_parked(Connection& connection, unsigned from) {
-  if (connection.parked[from] == kNone) return;
-  chunks_.give_back(connection.parked[from]);
-  connection.parked[from] = kNone;
+  const Index parked = std::exchange(connection.parked[from], kNone);
+  if (parked == kNone) return;
+  if (is_pipe(parked)) {
+    pipes_.give_back(parked & ~kPipeBit);
+  } else {
+    chunks_.give_back(parked);
+  }
 }
 
 }  // namespace relayd::net

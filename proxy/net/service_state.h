@@ -4,9 +4,11 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "proxy/base/proxy_protocol.h"
 #include "proxy/config/config.h"
 #include "proxy/net/endpoints.h"
 #include "proxy/net/slab.h"
@@ -23,6 +25,7 @@ struct alignas(64) WorkerCounters {
   std::atomic<std::uint64_t> cut{0};
   std::atomic<std::uint64_t> bytes_in{0};
   std::atomic<std::uint64_t> bytes_out{0};
+  std::atomic<std::uint64_t> proxy_refused{0};
 };
 
 // For a counter with a single writer: no locked instruction.
@@ -36,14 +39,25 @@ struct ServiceShared {
   explicit ServiceShared(unsigned workers) : counters(std::make_unique<WorkerCounters[]>(workers)) {}
   std::atomic<std::uint32_t> active{0};
   std::atomic<std::uint32_t> held{0};
+  std::atomic<std::int64_t> next_release{0};  // steady clock, ns: hold.release_rate gives the next place then
   std::unique_ptr<WorkerCounters[]> counters;  // one per worker
+};
+
+class Worker;
+
+// Written by one worker, read by all.
+struct alignas(64) WorkerLoad {
+  std::atomic<std::uint32_t> connections{0};
 };
 
 // What the workers of a data plane share beside the services.
 struct PlaneShared {
   std::atomic<std::uint64_t> max_descriptors{0};  // written by the main thread
-  std::atomic<std::uint64_t> descriptors{0};
+  std::atomic<std::uint64_t> descriptors{0};      // of clients, and of pipes
+  // Constant once the workers run.
   unsigned workers = 0;
+  std::unique_ptr<WorkerLoad[]> loads;  // one per worker
+  std::vector<Worker*> peers;           // all of them
 };
 
 // While no instance can be connected, one held client of each worker tries so often.
@@ -58,16 +72,12 @@ struct ServiceSettings {
   Tick idle_timeout = 0;
   Tick hold_timeout = 0;
   Tick graceful_timeout = 0;  // 0 here: clients that find no room do not keep a leaving listener
+  bool accept_proxy = false;
+  std::optional<ProxyVersion> send_proxy;
+  bool transparent = false;
+  std::uint32_t release_rate = 0;  // clients a second
 };
-inline ServiceSettings settings_of(const config::Service& service) {
-  return {.name = service.name,
-          .max_connections = service.limits.max_connections,
-          .hold_max = service.hold.max_connections,
-          .connect_timeout = to_ticks(service.limits.connect_timeout),
-          .idle_timeout = to_ticks(service.limits.idle_timeout),
-          .hold_timeout = to_ticks(service.hold.timeout),
-          .graceful_timeout = to_ticks(service.rollover.graceful_timeout)};
-}
+ServiceSettings settings_of(const config::Service& service);
 
 // Listeners on their way out of a worker; `done` runs when the last one has been emptied.
 struct Leaving {
@@ -83,7 +93,7 @@ struct ListenerSlot {
   bool is_unix = false;
   bool watched = false;
   unsigned burst = 1;                // clients to accept at one wake-up; grows while the queue stays filled
-  std::uint32_t last_round = 0;      // of epoll_wait, in which it last gave a client
+  std::uint32_t last_turn = 0;       // in which it last gave a client
   std::shared_ptr<Leaving> leaving;  // set: empty the kernel's queue, then leave
   std::uint32_t queued = 0;          // leaving: clients still to be taken from the queue
   Tick give_up = 0;                  // leaving: end it then, even if there was no room for all
@@ -102,6 +112,7 @@ struct ServiceState {
   Balancer balancer;
 
   // Every connection of the service is in exactly one.
+  IndexList greeting;    // by due
   IndexList held;        // in order of arrival
   IndexList connecting;  // by due
   IndexList relaying;    // by due, where an idle timeout is set
@@ -114,7 +125,9 @@ struct ServiceState {
   bool release_queued = false;  // on the worker's list of services with clients to release
   bool paused = false;          // its listeners are out of the epoll set: there is no room
 
-  std::uint64_t refusal_reported_at = 0;  // uv_now(), ms; 0: never
+  std::vector<std::function<void()>> after_greetings;  // to be called when nobody is greeting
+
+  Deadline quiet_until;  // no refusal by an instance is reported before
 
   struct Drain {
     std::uint32_t generation = 0;

@@ -49,6 +49,7 @@ class IndexList {
  public:
   bool empty() const { return head_ == kNone; }
   Index front() const { return head_; }
+  Index back() const { return tail_; }
   std::size_t size() const { return size_; }
 
   void push_back(Slab& slab, Index index) { insert_after(slab, tail_, index); }

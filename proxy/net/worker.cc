@@ -2,8 +2,11 @@
 
 #include <pthread.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <stdexcept>
@@ -13,32 +16,32 @@ namespace relayd::net {
 namespace {
 
 constexpr int kBatch = 256;  // events taken from the epoll set at once
-constexpr int kRounds = 16;  // batches in one turn of the loop, before timers and mail get theirs
-constexpr Duration kTickInterval{50};
-constexpr std::uint64_t kReportInterval = 1000;  // ms
+constexpr Duration kReportInterval{1000};
 
 // What an event carries: which connection, which side, and enough to know an event of a socket that is gone.
 // A closed socket leaves the epoll set only when its last copy is closed, and a child between fork and exec
 // holds copies.
-//   63 listener | 62..57 attempt (backend side) | 56..33 arrival | 32..1 index | 0 side
-constexpr std::uint64_t kListenerBit = std::uint64_t{1} << 63;
+//   63 no connection | 61..57 attempt (backend side) | 56..33 arrival | 32..1 index | 0 side
 std::uint64_t event_key(const Connection& connection, Index index, unsigned side) {
-  const std::uint64_t attempt = side == kBackend ? connection.attempts & 0x3fU : 0;
+  const std::uint64_t attempt = side == kBackend ? connection.attempts & 0x1fU : 0;
   return attempt << 57 | (connection.id & 0xffffff) << 33 | std::uint64_t{index} << 1 | side;
 }
 
 }  // namespace
 
 Worker::Worker(unsigned number, PlaneShared& plane)
-    : number_(number), plane_(plane), epoll_(::epoll_create1(EPOLL_CLOEXEC)), relay_(chunks_) {
-  if (!epoll_) throw std::runtime_error("cannot make the epoll set of a worker: " + errno_text(errno));
-  auto poll = Poll::create(loop_, epoll_.get(), UV_READABLE, [this](int) { on_ready(); });
-  if (!poll) throw std::runtime_error(poll.error().message);
-  poll_ = std::move(*poll);
-  mailbox_ = std::make_unique<Async>(loop_, [this] { on_mail(); });
-  ticker_ = std::make_unique<Timer>(loop_);
-  idle_ = std::make_unique<Idle>(loop_, [this] { on_idle(); });
-  began_ = uv_now(loop_.get());
+    : number_(number),
+      plane_(plane),
+      epoll_(::epoll_create1(EPOLL_CLOEXEC)),
+      wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      pipes_(plane.descriptors, plane.max_descriptors),
+      relay_(chunks_, pipes_) {
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLET;
+  event.data.u64 = kWakeKey;
+  if (!epoll_ || !wake_ || ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, wake_.get(), &event) != 0) {
+    throw std::runtime_error("cannot make the epoll set of a worker: " + errno_text(errno));
+  }
 }
 
 Worker::~Worker() { stop(); }
@@ -59,73 +62,70 @@ void Worker::start() {
 }
 
 void Worker::post(std::function<void(Worker&)> command) {
-  const std::lock_guard lock(mail_mutex_);
-  mail_.push_back(std::move(command));
-  if (mailbox_) mailbox_->send();
+  {
+    const std::lock_guard lock(mail_mutex_);
+    mail_.push_back(std::move(command));
+  }
+  wake();
 }
+
+// The counter of an eventfd cannot fill up by ones in the life of a machine.
+void Worker::wake() { ::eventfd_write(wake_.get(), 1); }
 
 void Worker::stop() {
   if (!thread_.joinable()) return;
   {
     const std::lock_guard lock(mail_mutex_);
     stop_asked_ = true;
-    mailbox_->send();
   }
+  wake();
   thread_.join();
 }
 
 void Worker::run() {
-  loop_.run();
-  loop_.close();
+  while (!stopping_) turn();
+  commands_.clear();
+  close_everything();
 }
 
-void Worker::begin_turn() { now_ = static_cast<Tick>((uv_now(loop_.get()) - began_) / kMillisecondsPerTick); }
-
-void Worker::end_turn() {
+// One look at the epoll set, and then a share of everything that waits without an event.
+void Worker::turn() {
+  epoll_event events[kBatch];
+  const int count = ::epoll_wait(epoll_.get(), events, kBatch, patience());
+  ++turns_;
+  time_ = monotonic_now();
+  now_ = static_cast<Tick>((time_ - began_).count() / kMillisecondsPerTick);
+  for (int i = 0; i < count; ++i) dispatch(events[i]);
+  if (ticking_ && time_ >= next_tick_) on_tick();
+  run_queued();
+  run_commands();
   if (room_made_) {
     room_made_ = false;
     resume_paused();
   }
-  bury();
-  const bool idling = work_queued();
-  if (idling == idling_) return;
-  idling_ = idling;
-  if (idling) {
-    idle_->start();
-  } else {
-    idle_->stop();
-  }
-}
-
-bool Worker::work_queued() const {
-  return !again_.empty() || !releasing_.empty() || !sweeps_.empty() || !listings_.empty();
-}
-
-// Only now may the slots be used again: no event of this batch can name them any more.
-void Worker::bury() {
+  // Only now may slots be used again: no event of this batch can name them any more.
   for (const Index index : graveyard_) slab_.release(index);
   graveyard_.clear();
 }
 
-void Worker::on_ready() {
-  begin_turn();
-  epoll_event events[kBatch];
-  for (int i = 0; i < kRounds; ++i) {
-    ++round_;
-    accepted_ = false;
-    const int count = ::epoll_wait(epoll_.get(), events, kBatch, 0);
-    for (int k = 0; k < count; ++k) dispatch(events[k]);
-    bury();
-    // After an accept another look is worth its price: the sockets just registered have something to tell.
-    if (count < kBatch && !accepted_) break;
-  }
-  end_turn();
+// How long epoll_wait may sleep, in ms; -1: until something happens.
+int Worker::patience() const {
+  const bool queued = !again_.empty() || !releasing_.empty() || !sweeps_.empty() || !listings_.empty();
+  if (queued) return 0;
+  if (!ticking_) return -1;
+  return static_cast<int>(std::clamp<Duration::rep>((next_tick_ - monotonic_now()).count(), 0, 1000));
 }
 
 void Worker::dispatch(const epoll_event& event) {
   const std::uint64_t key = event.data.u64;
-  if (key & kListenerBit) {
-    accept_from(static_cast<Index>(key));
+  if (key == kWakeKey) {
+    take_mail();
+    run_commands();  // now: who connected after a command was given is behind it in this batch
+    return;
+  }
+  if (key & kListenerKey) {
+    const auto slot = static_cast<Index>(key);
+    (key & kProbeKey) == kProbeKey ? on_probe_event(slot, event.events) : accept_from(slot);
     return;
   }
   const auto index = static_cast<Index>(key >> 1);
@@ -139,12 +139,15 @@ void Worker::dispatch(const epoll_event& event) {
 
 void Worker::on_connection_event(Index index, unsigned side, std::uint32_t events) {
   Connection& connection = slab_[index];
-  std::uint8_t& flags = connection.side[side];
+  std::uint16_t& flags = connection.side[side];
   if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) flags |= kReadReady;
   if (events & (EPOLLRDHUP | EPOLLHUP)) flags |= kHangup;
   if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) flags |= kWriteReady;
   if (events & EPOLLPRI) flags |= kUrgent;
   switch (connection.state) {
+    case State::kGreeting:
+      on_greeting_event(index, events);
+      break;
     case State::kHeld:
       on_held_event(index, events);
       break;
@@ -175,15 +178,13 @@ void Worker::relay(Index index) {
     end_behind(connection);
     next = relay_.run(connection);
   }
-  if (connection.bytes_in != bytes_in || connection.bytes_out != bytes_out) {
-    add(service.counters->bytes_in, connection.bytes_in - bytes_in);
-    add(service.counters->bytes_out, connection.bytes_out - bytes_out);
-    connection.active = now_;
-  }
+  note_traffic(service, connection, bytes_in, bytes_out);
   switch (next) {
     case Next::kWait:
+      watch_for_room(connection, index);
       break;
     case Next::kAgain:
+      watch_for_room(connection, index);
       if (connection.flags & kQueuedAgain) break;
       connection.flags |= kQueuedAgain;
       again_.push_back(index);
@@ -204,11 +205,13 @@ void Worker::relay(Index index) {
   }
 }
 
-void Worker::on_idle() {
-  begin_turn();
-  run_queued();
-  run_commands();
-  end_turn();
+// `bytes_in`, `bytes_out`: as they were before.
+void Worker::note_traffic(ServiceState& service, Connection& connection, std::uint64_t bytes_in,
+                          std::uint64_t bytes_out) {
+  if (connection.bytes_in == bytes_in && connection.bytes_out == bytes_out) return;
+  add(service.counters->bytes_in, connection.bytes_in - bytes_in);
+  add(service.counters->bytes_out, connection.bytes_out - bytes_out);
+  connection.active = now_;
 }
 
 void Worker::run_queued() {
@@ -232,21 +235,11 @@ void Worker::run_queued() {
   list_some();
 }
 
-void Worker::on_mail() {
-  bool stop = false;
-  {
-    const std::lock_guard lock(mail_mutex_);
-    for (auto& command : mail_) commands_.push_back(std::move(command));
-    mail_.clear();
-    stop = stop_asked_;
-  }
-  if (stop) {
-    close_down();
-    return;
-  }
-  begin_turn();
-  run_commands();
-  end_turn();
+void Worker::take_mail() {
+  const std::lock_guard lock(mail_mutex_);
+  for (auto& command : mail_) commands_.push_back(std::move(command));
+  mail_.clear();
+  stopping_ = stop_asked_;
 }
 
 // A command waits until the clients that the one before it set free have their instances: a route that is
@@ -259,50 +252,55 @@ void Worker::run_commands() {
   }
 }
 
-void Worker::close_down() {
-  commands_.clear();
-  close_everything();
-  poll_.reset();
-  ticker_.reset();
-  idle_.reset();
-  const std::lock_guard lock(mail_mutex_);
-  mailbox_.reset();  // the loop has nothing left, and run() returns
-}
-
 void Worker::want_tick() {
   if (ticking_) return;
   ticking_ = true;
-  ticker_->start(
-      kTickInterval, [this] { on_tick(); }, kTickInterval);
+  next_tick_ = time_ + kTickInterval;
 }
 
 void Worker::on_tick() {
-  begin_turn();
+  ticking_ = false;  // until somebody wants the next one
   bool more = tick_leaving();
   for (const auto& service : services_) {
     if (service != nullptr && tick_service(*service)) more = true;
   }
+  if (tick_spreads()) more = true;
+  if (probe_failed()) more = true;
   resume_paused();
   if (watch_missing()) more = true;
   for (const auto& service : services_) more = more || (service != nullptr && service->paused);
-  end_turn();
-  if (more) return;
-  ticking_ = false;
-  ticker_->stop();
+  if (more) want_tick();
 }
 
+// Edge-triggered and never taken out again. Room to send is not asked for while there is some, which would be
+// told at once and at every connection: watch_for_room() asks where a send falls short.
 bool Worker::watch(Index index, unsigned side) {
   Connection& connection = slab_[index];
-  epoll_event event{};
-  // EPOLLPRI only tells of urgent data, which makes recv stop short.
-  event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET;
-  event.data.u64 = event_key(connection, index, side);
-  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, connection.fd[side], &event) != 0) {
+  if (connection.side[side] & kWatched) return true;
+  if (!set_watch(connection, index, side, EPOLL_CTL_ADD, !(connection.side[side] & kWriteReady))) {
     report_shortage(service_of(connection),
                     "cannot watch a connection: raise fs.epoll.max_user_watches or free memory", errno);
     return false;
   }
-  if (side == kClient) connection.flags |= kClientWatched;
+  connection.side[side] |= kWatched;
+  return true;
+}
+
+// A change looks at the socket anew, so that no edge is lost between the failed send and now.
+void Worker::watch_for_room(Connection& connection, Index index) {
+  for (const unsigned side : {kClient, kBackend}) {
+    if ((connection.side[side] & (kWatched | kWatchedForRoom | kWriteReady)) != kWatched) continue;
+    if (connection.fd[side] >= 0) set_watch(connection, index, side, EPOLL_CTL_MOD, true);
+  }
+}
+
+bool Worker::set_watch(Connection& connection, Index index, unsigned side, int operation, bool for_room) {
+  epoll_event event{};
+  // EPOLLPRI only tells of urgent data, which makes recv stop short.
+  event.events = EPOLLIN | EPOLLRDHUP | EPOLLPRI | EPOLLET | (for_room ? EPOLLOUT : 0U);
+  event.data.u64 = event_key(connection, index, side);
+  if (::epoll_ctl(epoll_.get(), operation, connection.fd[side], &event) != 0) return false;
+  if (for_room) connection.side[side] |= kWatchedForRoom;
   return true;
 }
 
@@ -310,8 +308,9 @@ void Worker::watch_listener(Index slot, bool on) {
   ListenerSlot& listener = listeners_[slot];
   if (listener.fd < 0 || listener.watched == on) return;
   epoll_event event{};
-  event.events = EPOLLIN;  // level-triggered: taking it out and in again loses nothing
-  event.data.u64 = kListenerBit | slot;
+  // Level-triggered: taking it out and in again loses nothing. One waiting worker is woken, not all.
+  event.events = EPOLLIN | EPOLLEXCLUSIVE;
+  event.data.u64 = kListenerKey | slot;
   if (::epoll_ctl(epoll_.get(), on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, listener.fd, &event) != 0 && on) {
     report_shortage(*services_[listener.service],
                     "cannot watch a listener: raise fs.epoll.max_user_watches or free memory", errno);
@@ -322,9 +321,8 @@ void Worker::watch_listener(Index slot, bool on) {
 }
 
 void Worker::report_shortage(const ServiceState& service, const char* what, int error) {
-  const std::uint64_t now = uv_now(loop_.get());
-  if (reported_at_ != 0 && now - reported_at_ < kReportInterval) return;
-  reported_at_ = now;
+  if (quiet_until_ && time_ < *quiet_until_) return;
+  quiet_until_ = time_ + kReportInterval;
   log::warn(what, {{"service", service.settings.name}, {"error", errno_text(error)}, {"worker", number_}});
 }
 

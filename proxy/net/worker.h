@@ -9,9 +9,8 @@
 #include <vector>
 
 #include "proxy/base/descriptor.h"
-#include "proxy/base/loop.h"
 #include "proxy/net/data_plane.h"
-#include "proxy/net/idle.h"
+#include "proxy/net/origins.h"
 #include "proxy/net/relay.h"
 #include "proxy/net/service_state.h"
 
@@ -19,12 +18,13 @@ struct epoll_event;
 
 namespace relayd::net {
 
-// One thread of the data plane: its own loop, epoll set and tables. It accepts, connects, relays, holds and
-// closes. Everything but the constructor, start(), post() and stop() belongs to the worker's thread.
+// One thread of the data plane: its own epoll set and tables. It accepts, connects, relays, holds and closes.
+// Everything but the constructor, start(), post() and stop() belongs to the worker's thread.
 //
-// Where to find what: worker.cc the thread and its turns; acceptor.cc accepting; connect.cc choosing an
-// instance and connecting; hold.cc waiting clients and their release; ending.cc linger, reset, close and
-// timeouts; commands.cc what the main thread asks for; relay.cc (class Relay) moving bytes.
+// Where to find what: worker.cc the thread and its turns; acceptor.cc accepting; greeting.cc PROXY headers of
+// clients; connect.cc choosing an instance and connecting; hold.cc waiting clients and their release;
+// ending.cc linger, reset, close and timeouts; spread.cc closes that are spread over time; commands.cc what
+// the main thread asks for; relay.cc (class Relay) moving bytes.
 class Worker {
  public:
   Worker(unsigned number, PlaneShared& plane);  // throws std::runtime_error
@@ -49,6 +49,7 @@ class Worker {
   // `instance` -1: all of them.
   void drain(ServiceId id, std::uint32_t generation, int instance, std::function<void()> done);
   void cut(ServiceId id, std::uint32_t generation, int instance);
+  void spread_closes(ServiceId id, std::uint32_t generation, Tick over);
   void process_ended(ServiceId id, std::uint32_t generation, int instance);
   void close_held(ServiceId id);
   // At most `limit` connections of the generation, if one is given; `done` is given what was found.
@@ -56,6 +57,14 @@ class Worker {
             std::function<void(ConnectionList)> done);
 
  private:
+  static constexpr Duration kTickInterval{50};
+  static constexpr int kTicksApart =
+      static_cast<int>(to_ticks(kTickInterval));  // Ticks between two on_tick()
+  // The high bits of what an event carries (worker.cc).
+  static constexpr std::uint64_t kListenerKey = std::uint64_t{0b10} << 62;
+  static constexpr std::uint64_t kProbeKey = std::uint64_t{0b11} << 62;
+  static constexpr std::uint64_t kWakeKey = ~std::uint64_t{0};
+
   // A walk over the slab that closes what it finds, a slice a turn.
   struct Sweep {
     enum class What { kGeneration, kEnded, kHeld, kAll };
@@ -65,6 +74,22 @@ class Worker {
     int instance = -1;
     Index next = 0;
     std::function<void()> done;  // may be empty
+  };
+
+  // A connect of the worker's own to an instance that has failed a client.
+  struct Probe {
+    Descriptor socket;  // invalid: the slot is free
+    Index endpoint = kNone;
+    std::shared_ptr<EndpointLoad> load;  // tells whether the entry is still that instance's
+    Tick due = 0;
+  };
+
+  // Connections of a generation to be closed one by one until `end`.
+  struct Spread {
+    ServiceId service = 0;
+    std::uint32_t generation = 0;
+    Tick end = 0;
+    Index next = 0;  // where the walk over the slab goes on
   };
 
   // A walk over the slab that describes what it finds, a slice a turn.
@@ -79,24 +104,24 @@ class Worker {
 
   // worker.cc
   void run();
-  void begin_turn();
-  void end_turn();
-  void on_ready();
-  void on_idle();
-  void on_mail();
+  void turn();
+  int patience() const;
+  void wake();
+  void take_mail();
   void run_commands();
-  void close_down();
   void on_tick();
   void dispatch(const epoll_event& event);
   void on_connection_event(Index index, unsigned side, std::uint32_t events);
-  void bury();
   void relay(Index index);
+  void note_traffic(ServiceState& service, Connection& connection, std::uint64_t bytes_in,
+                    std::uint64_t bytes_out);
   void run_queued();
   void want_tick();
-  bool work_queued() const;
   ServiceState* find(ServiceId id) { return id < services_.size() ? services_[id].get() : nullptr; }
   ServiceState& service_of(const Connection& connection) { return *services_[connection.service]; }
   bool watch(Index index, unsigned side);
+  void watch_for_room(Connection& connection, Index index);
+  bool set_watch(Connection& connection, Index index, unsigned side, int operation, bool for_room);
   // At most once a second: what is short, for which service, and the cure.
   void report_shortage(const ServiceState& service, const char* what, int error);
 
@@ -111,8 +136,12 @@ class Worker {
   enum class Accepted { kOne, kNobody, kNoRoom };
   Accepted accept_one(ServiceState& service, const ListenerSlot& slot);
   bool reserve(ServiceState& service, bool held);
+  bool reserve_descriptors();
   void unreserve(ServiceState& service, bool held);
   void admit(ServiceState& service, int fd, bool is_unix, bool held);
+  void take_in(ServiceState& service, int fd, bool is_unix, bool held);
+  Worker* less_loaded() const;
+  void hand_over(ServiceState& service, int fd, bool is_unix, bool held, Worker& to);
   void pause(ServiceState& service);
   void resume_paused();
   bool watch_missing();
@@ -120,24 +149,46 @@ class Worker {
   void end_leaving(ListenerSlot& slot);
   void watch_listener(Index slot, bool on);
 
+  // greeting.cc
+  void greet(ServiceState& service, Index index);
+  void on_greeting_event(Index index, std::uint32_t events);
+  void read_greeting(ServiceState& service, Index index);
+  void refuse_greeting(ServiceState& service, Index index, const std::string& why);
+  void leave_greeting(ServiceState& service, Index index);
+  void expire_greetings(ServiceState& service);
+
   // connect.cc
+  void place(ServiceState& service, Index index, bool reserved);
   enum class Attempt { kUnderWay, kFailed, kBusy, kShortage };
   void connect(ServiceState& service, Index index);
   Attempt attempt(ServiceState& service, Index index, Index endpoint);
+  int open_socket(ServiceState& service, const Connection& connection, const SocketAddress& address);
+  bool take_source(ServiceState& service, const Connection& connection, int fd, int family);
+  void introduce(ServiceState& service, Connection& connection);
+  bool try_early(ServiceState& service, Connection& connection, int& error);
+  bool died_connected(Connection& connection, int error);
   void on_connecting_event(Index index, unsigned side, std::uint32_t events);
   void established(ServiceState& service, Index index);
   void connect_failed(ServiceState& service, Index index, int error);
   void note_failure(ServiceState& service, Connection& connection, Index endpoint, int error);
   void leave_backend(ServiceState& service, Connection& connection);
-  bool connected_to_itself(const Connection& connection);
+  static bool connected_to_itself(int fd, const SocketAddress& address);
+
+  // probe.cc
+  bool probe_failed();
+  void start_probe(Index endpoint);
+  void on_probe_event(Index slot, std::uint32_t events);
+  void end_probe(Index slot, bool succeeded);
 
   // hold.cc
-  void hold(ServiceState& service, Index index, bool counted);
+  bool must_wait(const ServiceState& service) const;
+  void hold(ServiceState& service, Index index, bool reserved);
   void hold_again(ServiceState& service, Index index, Tick pause);
   void leave_hold(ServiceState& service, Index index);
   void on_held_event(Index index, std::uint32_t events);
   void queue_release(ServiceState& service);
   void release(ServiceState& service);
+  bool may_release(const ServiceState& service) const;
   void expire_held(ServiceState& service);
 
   // ending.cc
@@ -152,6 +203,11 @@ class Worker {
   void expire_idle(ServiceState& service);
   void tick_ending(ServiceState& service);
   void check_drains(ServiceState& service);
+
+  // spread.cc
+  bool tick_spreads();
+  void spread_some(Spread& spread);
+
   void sweep_some();
   void sweep_one(const Sweep& sweep, Index index);
   void close_everything();
@@ -160,39 +216,41 @@ class Worker {
   const unsigned number_;
   PlaneShared& plane_;
 
+  const TimePoint began_ = monotonic_now();  // tick 0
+
   // Any thread, guarded by mail_mutex_.
   std::mutex mail_mutex_;
   std::vector<std::function<void(Worker&)>> mail_;
   bool stop_asked_ = false;
 
-  // The worker's thread; the loop first, as its handles die before it.
-  Loop loop_;
+  // The worker's thread.
   Descriptor epoll_;
-  std::unique_ptr<Poll> poll_;
-  std::unique_ptr<Async> mailbox_;
-  std::unique_ptr<Timer> ticker_;
-  std::unique_ptr<Idle> idle_;
-  bool ticking_ = false;
-  bool idling_ = false;
+  Descriptor wake_;  // an eventfd, written by post(); edge-triggered and never read
+  bool stopping_ = false;
 
-  std::uint64_t began_ = 0;  // uv_now() of tick 0
-  Tick now_ = 0;
+  TimePoint time_ = began_;  // of this turn
+  Tick now_ = 0;             // the same
+  TimePoint next_tick_;      // meaningful while ticking_
+  bool ticking_ = false;
   std::uint64_t arrivals_ = 0;
-  std::uint32_t round_ = 0;  // calls of epoll_wait
-  bool accepted_ = false;    // in this round: its sockets have news already
-  bool room_made_ = false;   // something was closed in this turn: those who paused may try again
-  std::uint64_t reported_at_ = 0;
+  std::uint32_t turns_ = 0;
+  bool room_made_ = false;  // something was closed in this turn: those who paused may try again
+  Deadline quiet_until_;    // no shortage is reported before
 
   Slab slab_;
   ChunkPool chunks_;
+  PipePool pipes_;
   Relay relay_;
   EndpointTable endpoints_;
+  OriginTable origins_;
   std::vector<std::unique_ptr<ServiceState>> services_;  // by id; null where unknown
   std::vector<ListenerSlot> listeners_;
   std::vector<Index> graveyard_;  // closed in this batch: events for them may still be in it
   std::vector<Index> again_;      // to be relayed again without waiting for an edge
   std::vector<Index> again_now_;  // the one being worked off
   std::vector<ServiceId> releasing_;
+  std::vector<Probe> probes_;
+  std::vector<Spread> spreads_;
   std::vector<Sweep> sweeps_;
   std::vector<Listing> listings_;
   std::deque<std::function<void(Worker&)>>

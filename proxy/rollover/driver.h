@@ -116,6 +116,7 @@ class Driver {
   void carry_out(const action::SetRoute& a);
   void carry_out(const action::Drain& a);
   void carry_out(const action::Cut& a);
+  void carry_out(const action::SpreadCloses& a);
   void carry_out(const action::StopAccepting& a);
   void carry_out(const action::CloseHeld& a);
   void carry_out(const action::RolloverEnded& a);

@@ -69,6 +69,10 @@ void Driver::carry_out(const action::Drain& a) { data_plane_.drain(id_, a.genera
 
 void Driver::carry_out(const action::Cut& a) { data_plane_.cut(id_, a.generation, a.instance); }
 
+void Driver::carry_out(const action::SpreadCloses& a) {
+  data_plane_.spread_closes(id_, a.generation, a.over);
+}
+
 void Driver::carry_out(const action::StopAccepting&) {
   data_plane_.stop_accepting(id_, [this] { accepting_stopped(); });
 }

@@ -101,6 +101,10 @@ struct Cut {  // close what is left
   GenerationNumber generation = 0;
   int instance = -1;
 };
+struct SpreadCloses {  // close what is left one by one, over this long
+  GenerationNumber generation = 0;
+  Duration over{};
+};
 struct StopAccepting {  // answer with AcceptingStopped
 };
 struct CloseHeld {};
@@ -144,10 +148,11 @@ struct Note {  // for people and `events`
 struct Stopped {};  // nothing of the service is left
 }  // namespace action
 
-using Action = std::variant<action::CreateGeneration, action::StartInstance, action::StopInstance,
-                            action::KillInstance, action::SetRoute, action::Drain, action::Cut,
-                            action::StopAccepting, action::CloseHeld, action::RolloverEnded,
-                            action::WantRollover, action::LaunchFailed, action::Note, action::Stopped>;
+using Action =
+    std::variant<action::CreateGeneration, action::StartInstance, action::StopInstance, action::KillInstance,
+                 action::SetRoute, action::Drain, action::Cut, action::SpreadCloses, action::StopAccepting,
+                 action::CloseHeld, action::RolloverEnded, action::WantRollover, action::LaunchFailed,
+                 action::Note, action::Stopped>;
 using Actions = std::vector<Action>;
 
 // "generation_starting", "switched" …, as the control protocol names them.

@@ -123,6 +123,7 @@ GenerationNumber Step::create(const Launch& launch, GenerationNumber copy_of, Ge
 void Step::begin_drain(Generation& g) {
   g.state = GenerationState::kDraining;
   g.due = now_ + s_.policy.graceful_timeout;
+  if (s_.policy.close_spread > Duration::zero()) g.spread_due = *g.due - s_.policy.close_spread;
   g.drain = ++s_.last_drain;
   update_route();
   note(Kind::kDraining, g.number, -1, "for at most " + config::format_duration(s_.policy.graceful_timeout));
@@ -141,9 +142,18 @@ void Step::begin_drain(Generation& g) {
   }
 }
 
+void Step::begin_spread(Generation& g) {
+  if (!g.spread_due || *g.spread_due > now_) return;
+  g.spread_due.reset();
+  if (g.state == GenerationState::kDraining && *g.due > now_) {
+    emit(action::SpreadCloses{g.number, *g.due - now_});
+  }
+}
+
 void Step::serve_again(Generation& g) {
   g.state = GenerationState::kServing;
   g.due.reset();
+  g.spread_due.reset();
   g.drain = 0;
   resize(g, s_.last_launch.instances);  // as `scale` may have changed it meanwhile
   update_route();
@@ -152,6 +162,7 @@ void Step::serve_again(Generation& g) {
 void Step::stop_generation(Generation& g) {
   g.state = GenerationState::kStopping;
   g.due.reset();
+  g.spread_due.reset();
   g.drain = 0;
   for (std::size_t i = 0; i < g.instances.size(); ++i) stop_instance(g, static_cast<InstanceIndex>(i));
 }
@@ -170,6 +181,7 @@ void Step::cut_and_stop(Generation& g) {
 void Step::kill_generation(Generation& g) {
   g.state = GenerationState::kStopping;
   g.due.reset();
+  g.spread_due.reset();
   for (std::size_t i = 0; i < g.instances.size(); ++i) kill_instance(g, static_cast<InstanceIndex>(i));
 }
 

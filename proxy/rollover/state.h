@@ -98,6 +98,7 @@ struct Generation {
   Launch launch;  // launch.instances: how many are wanted now
   TimePoint began{};
   Deadline due;             // kStarting: ready_timeout; kDraining: graceful_timeout
+  Deadline spread_due;      // kDraining: when the closes of close_spread begin
   bool was_ready = false;   // all its instances have been ready once
   std::uint64_t drain = 0;  // token of the drain under way; 0: none
   std::vector<Instance> instances;
@@ -108,6 +109,7 @@ struct Generation {
 struct Policy {
   Duration graceful_timeout{};
   unsigned max_old_generations = 2;
+  Duration close_spread{};
   bool operator==(const Policy&) const = default;
 };
 

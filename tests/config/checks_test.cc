@@ -291,10 +291,7 @@ TEST(Checks, NotBuiltYet) {
       {protocol(Protocol::kTcp), nullptr},
       {protocol(Protocol::kAuto), "protocol", "not in this version yet: 'protocol: auto'; write 'tcp'"},
       {protocol(Protocol::kHttp), "protocol", "'protocol: http'"},
-      {[](Service& s) { s.proxy_protocol.accept = true; }, "proxy_protocol.accept", kNot},
-      {[](Service& s) { s.proxy_protocol.send = ProxyProtocol::kV2; }, "proxy_protocol.send", kNot},
       {[](Service& s) { s.forwarded_headers = true; }, "forwarded_headers", kNot},
-      {[](Service& s) { s.transparent = true; }, "transparent", kNot},
       {[](Service& s) { s.backend.address = AddressKind::kActivation; }, "backend.address", kNot},
       {[](Service& s) { s.backend.address = AddressKind::kHandoff; }, "backend.address", kNot},
       {[](Service& s) { s.backend.steering = Steering::kOn; }, "backend.steering", kNot},
@@ -307,7 +304,6 @@ TEST(Checks, NotBuiltYet) {
        "backend.targets", kNot},
       {[](Service& s) { s.listen = {"fd:web"}; }, "listen[0]", kNot},
       {[](Service& s) { s.rollover.tunnel_timeout = 0s; }, "rollover.tunnel_timeout", kNot},
-      {[](Service& s) { s.rollover.close_spread = 1s; }, "rollover.close_spread", kNot},
       {[](Service& s) {
          s.rollover.surge = {1, false};
        },
@@ -320,7 +316,6 @@ TEST(Checks, NotBuiltYet) {
       {[](Service& s) { s.rollover.monitor = 1s; }, "rollover.monitor", kNot},
       {[](Service& s) { s.rollover.failure_action = FailureAction::kPause; }, "rollover.failure_action",
        kNot},
-      {[](Service& s) { s.hold.release_rate = 100; }, "hold.release_rate", kNot},
   });
   Config config = runnable();
   config.admin_listen = "127.0.0.1:9180";

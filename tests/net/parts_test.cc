@@ -2,7 +2,9 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <cstring>
 #include <map>
 #include <random>
@@ -88,6 +90,29 @@ TEST(ChunkPool, GivesEachBorrowerItsOwn) {
   EXPECT_EQ(pool[pool.borrow()].end, 0U);
 }
 
+TEST(PipePool, GivesBackWhatItHasTakenFromTheBudget) {
+  std::atomic<std::uint64_t> used{10};
+  std::atomic<std::uint64_t> most{14};
+  PipePool pool(used, most);
+  const Index first = pool.borrow();
+  const Index second = pool.borrow();
+  ASSERT_NE(first, kNone);
+  ASSERT_NE(second, kNone);
+  EXPECT_EQ(used, 14U);
+  EXPECT_EQ(pool.borrow(), kNone) << "the budget is used up";
+  pool.give_back(first);
+  EXPECT_EQ(used, 14U) << "a spare stays open";
+  EXPECT_EQ(pool.borrow(), first) << "and is the next one";
+  ASSERT_EQ(::write(pool[first].write.get(), "x", 1), 1);
+  pool[first].bytes = 1;
+  pool.give_back(first);  // with somebody's byte in it: never to be used again
+  EXPECT_EQ(used, 12U);
+  pool.give_back(second);
+  EXPECT_TRUE(pool.trim());
+  EXPECT_FALSE(pool.trim());
+  EXPECT_EQ(used, 10U);
+}
+
 // A connected pair over loopback, so that one end can be reset.
 struct TcpPair {
   TcpPair() {
@@ -129,7 +154,10 @@ class ParkedFirstBytes : public ::testing::Test {
   }
 
   ChunkPool chunks_;
-  Relay relay_{chunks_};
+  std::atomic<std::uint64_t> descriptors_{0};
+  std::atomic<std::uint64_t> most_descriptors_{100};
+  PipePool pipes_{descriptors_, most_descriptors_};
+  Relay relay_{chunks_, pipes_};
   Connection connection_;
   TcpPair client_;
   TcpPair dying_;
@@ -170,9 +198,9 @@ class BalancerTest : public ::testing::Test {
                           .load = std::make_shared<EndpointLoad>()}));
     }
   }
-  std::map<Index, int> picks(config::Balance balance, int count, std::uint64_t tried = 0, Tick now = 1000) {
+  std::map<Index, int> picks(config::Balance balance, int count, std::uint64_t tried = 0) {
     std::map<Index, int> found;
-    for (int i = 0; i < count; ++i) ++found[balancer_.pick(table_, route_, balance, tried, now)];
+    for (int i = 0; i < count; ++i) ++found[balancer_.pick(table_, route_, balance, tried)];
     return found;
   }
 
@@ -202,13 +230,44 @@ TEST_F(BalancerTest, WhatWasTriedIsNotTriedAgain) {
   }
 }
 
-TEST_F(BalancerTest, WhatFailedAMomentAgoIsTheLastResort) {
-  table_[route_[1]].has_failed = true;
-  table_[route_[1]].failed_at = 995;
-  EXPECT_EQ(picks(config::Balance::kLeastConnections, 400).count(route_[1]), 0U);
-  const std::uint64_t others = tried_bit(0) | tried_bit(2) | tried_bit(3);
-  EXPECT_EQ(picks(config::Balance::kLeastConnections, 1, others).count(route_[1]), 1U);
-  EXPECT_EQ(picks(config::Balance::kLeastConnections, 400, 0, 2000).count(route_[1]), 1U);
+TEST_F(BalancerTest, RandomTakesTheLessLoadedOfTwo) {
+  for (int i = 0; i < 5; ++i) table_.take(route_[2]);
+  const auto found = picks(config::Balance::kRandom, 1000);
+  EXPECT_EQ(found.count(route_[2]), 0U);  // whichever is drawn beside it has less to do
+  EXPECT_EQ(found.size(), 3U);
+}
+
+TEST_F(BalancerTest, WhatHasFailedIsTheLastResortUntilAProbeSucceeds) {
+  for (const auto balance :
+       {config::Balance::kLeastConnections, config::Balance::kRoundRobin, config::Balance::kRandom}) {
+    table_.note_failure(route_[1], 1000);
+    EXPECT_EQ(picks(balance, 400).count(route_[1]), 0U);
+    const std::uint64_t others = tried_bit(0) | tried_bit(2) | tried_bit(3);
+    EXPECT_EQ(picks(balance, 1, others).count(route_[1]), 1U);
+    table_.note_success(route_[1]);
+    EXPECT_EQ(picks(balance, 400).count(route_[1]), 1U);
+  }
+}
+
+// Clients that fail meanwhile put no probe off.
+TEST_F(BalancerTest, ProbesThatFailComeLessOften) {
+  EndpointTable::Entry& entry = table_[route_[0]];
+  table_.note_failure(route_[0], 1000);
+  const Tick first = entry.retry_at;
+  EXPECT_EQ(first, 1000 + to_ticks(std::chrono::milliseconds(200)));
+  table_.note_failure(route_[0], 1010);
+  EXPECT_EQ(entry.retry_at, first);
+  Tick apart = first - 1000;
+  for (int i = 0; i < 10; ++i) {
+    entry.probed = true;
+    table_.note_failure(route_[0], 2000);
+    EXPECT_GE(entry.retry_at - 2000, apart);
+    apart = entry.retry_at - 2000;
+  }
+  EXPECT_EQ(apart, to_ticks(std::chrono::milliseconds(6400)));
+  table_.note_success(route_[0]);
+  table_.note_failure(route_[0], 3000);
+  EXPECT_EQ(entry.retry_at - 3000, first - 1000);
 }
 
 TEST_F(BalancerTest, AnEntryLivesWhileItIsNamedOrUsed) {

@@ -43,7 +43,10 @@ class World {
   bool chance(unsigned percent) { return random_() % 100 < percent; }
   Duration any(int from, int to) { return Duration(from + static_cast<int>(random_() % (to - from + 1))); }
 
-  Policy policy() { return Policy{any(0, 3000), 1 + static_cast<unsigned>(random_() % 3)}; }
+  Policy policy() {
+    return Policy{any(0, 3000), 1 + static_cast<unsigned>(random_() % 3),
+                  chance(50) ? any(1, 4000) : Duration{}};
+  }
   Launch launch() {
     Launch l;
     l.instances = 1 + static_cast<unsigned>(random_() % 3);
@@ -160,6 +163,10 @@ class World {
   }
   void carry_out(const action::Cut& a) {
     check_off_route(a.generation, a.instance, "a cut of what still takes new connections");
+  }
+  void carry_out(const action::SpreadCloses& a) {
+    check_off_route(a.generation, -1, "closes are spread over what still takes new connections");
+    if (a.over <= Duration::zero()) fail("closes are spread over no time");
   }
   void check_off_route(GenerationNumber generation, int instance, const char* what) {
     for (const RouteEntry& entry : route_) {

@@ -68,6 +68,35 @@ TEST_F(Machine, PhasedCutsWhatIsOverdue) {
   EXPECT_THAT(later(5s), ElementsAre("kill 1.0"));
 }
 
+TEST_F(Machine, ClosesAreSpreadOverTheEndOfTheDrain) {
+  policy.close_spread = 10s;
+  serve();
+  roll(Mode::kPhased);
+  ready(2);
+  EXPECT_EQ(next_deadline(state), now + 20s);
+  EXPECT_THAT(later(20s), ElementsAre("spread 1 over 10000"));
+  EXPECT_THAT(later(10s - 1ms), IsEmpty());
+  EXPECT_THAT(later(1ms), ElementsAre("cut 1", "stop 1.0"));
+}
+
+TEST_F(Machine, ASpreadAsLongAsTheDrainBeginsWithIt) {
+  policy.close_spread = policy.graceful_timeout;
+  serve();
+  roll(Mode::kPhased);
+  ready(2);
+  EXPECT_THAT(later(0ms), ElementsAre("spread 1 over 30000"));
+  EXPECT_THAT(drained(1), ElementsAre("stop 1.0"));
+}
+
+TEST_F(Machine, ADrainTakenBackSpreadsNothing) {
+  policy.close_spread = 10s;
+  serve();
+  roll(Mode::kHot);
+  later(15s);
+  EXPECT_THAT(send(event::Abort{}), ElementsAre("route 1.0", "ended aborted"));
+  EXPECT_THAT(later(30s), IsEmpty());
+}
+
 TEST_F(Machine, PhasedLeavesTheOldOneAloneWhenTheNewOneExits) {
   serve();
   roll(Mode::kPhased);
