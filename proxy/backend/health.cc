@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "proxy/base/proxy_protocol.h"
+
 namespace relayd::backend {
 namespace {
 
@@ -10,6 +12,18 @@ namespace {
 // are held.
 constexpr Duration kFirstPause{50};
 constexpr Duration kLongestPause{250};
+
+std::string preamble_of(config::ProxyProtocol send) {
+  switch (send) {
+    case config::ProxyProtocol::kOff:
+      return "";
+    case config::ProxyProtocol::kV1:
+      return encode_proxy_header(ProxyVersion::kV1, nullptr, nullptr);
+    case config::ProxyProtocol::kV2:
+      return encode_proxy_header(ProxyVersion::kV2, nullptr, nullptr);
+  }
+  return "";
+}
 
 }  // namespace
 
@@ -19,6 +33,7 @@ HealthPlan plan_health(const config::Service& service) {
   HealthPlan plan;
   plan.interval = health.interval;
   plan.timeout = health.timeout;
+  plan.preamble = preamble_of(service.proxy_protocol.send);
   plan.path = health.path.empty() ? "/" : health.path;
   switch (health.check) {
     case config::Check::kTcp:

@@ -17,8 +17,11 @@ struct HealthPlan {
   bool ready_by_notify = false;  // READY=1 makes it ready too, and is believed from then on
   std::string path;              // kHttp
   int bad_from = 300;            // kHttp: the first status that is not well
-  Duration interval{};           // between checks once ready; 0: none
-  Duration timeout{};            // of one check
+  // kTcp, kHttp: sent first, where the app expects a PROXY header on every connection: one that names nobody,
+  // as a check comes from no client.
+  std::string preamble;
+  Duration interval{};  // between checks once ready; 0: none
+  Duration timeout{};   // of one check
 };
 // Contract, section 3: auto is http if a path is set; else, with `protocol: http`, a GET of / that any answer
 // below 500 satisfies; else READY=1 or a TCP connect, whichever comes first.

@@ -138,10 +138,10 @@ Result<void> Instance::Impl::begin_checks(const Program& frame, const Placement&
     };
   } else if (plan.kind == HealthPlan::Kind::kHttp) {
     make = [this, plan] {
-      return make_http_probe(context.loop, address, plan.path, plan.bad_from, plan.timeout);
+      return make_http_probe(context.loop, address, plan.path, plan.bad_from, plan.timeout, plan.preamble);
     };
   } else {
-    make = [this, plan] { return make_tcp_probe(context.loop, address, plan.timeout); };
+    make = [this, plan] { return make_tcp_probe(context.loop, address, plan.timeout, plan.preamble); };
   }
   HealthMonitor::Events told;
   told.ready = [this] { on_ready(); };

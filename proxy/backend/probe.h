@@ -27,12 +27,15 @@ class Probe {
 };
 
 // Well when something accepts the connection. Afterwards the probe stays in the background for up to a second
-// to close without an RST, if it is not destroyed.
-std::unique_ptr<Probe> make_tcp_probe(Loop& loop, const SocketAddress& address, Duration timeout);
+// to close without an RST, if it is not destroyed. `preamble`, which may be empty, is sent first: the PROXY
+// header that an app expects on every connection. It need not be taken.
+std::unique_ptr<Probe> make_tcp_probe(Loop& loop, const SocketAddress& address, Duration timeout,
+                                      std::string preamble);
 
-// Well when a GET of `path` is answered with a status from 200 on and below `bad_from` (300: a 2xx).
+// Well when a GET of `path`, sent behind `preamble`, is answered with a status from 200 on and below
+// `bad_from` (300: a 2xx).
 std::unique_ptr<Probe> make_http_probe(Loop& loop, const SocketAddress& address, std::string path,
-                                       int bad_from, Duration timeout);
+                                       int bad_from, Duration timeout, std::string preamble);
 
 // Well when the program exits with 0. Its whole process group is killed at `timeout`.
 std::unique_ptr<Probe> make_command_probe(Loop& loop, Keeper& keeper, Program program, Duration timeout);

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <optional>
+#include <tuple>
 
 #include "proxy/backend/probe.h"
 #include "proxy/base/descriptor.h"
@@ -27,8 +28,8 @@ std::string printable(std::string_view text) {
 // on until the other side has closed too, because a close with unread data would send an RST.
 class SocketProbe : public Probe {
  public:
-  SocketProbe(Loop& loop, const SocketAddress& address, Duration timeout)
-      : loop_(loop), address_(address), timeout_(timeout), timer_(loop) {}
+  SocketProbe(Loop& loop, const SocketAddress& address, Duration timeout, std::string preamble)
+      : loop_(loop), address_(address), timeout_(timeout), preamble_(std::move(preamble)), timer_(loop) {}
 
   void start(Done done) override {
     done_ = std::move(done);
@@ -93,8 +94,12 @@ class SocketProbe : public Probe {
       return finish(std::unexpected(errno_error("connect " + name(), ECONNREFUSED)));
     }
     connected_ = true;
-    const std::string text = request();
-    if (text.empty()) return finish({});
+    const std::string asked = request();
+    const std::string text = preamble_ + asked;
+    if (asked.empty()) {
+      if (!text.empty()) std::ignore = ::send(socket_.get(), text.data(), text.size(), MSG_NOSIGNAL);
+      return finish({});
+    }
     const ssize_t sent = ::send(socket_.get(), text.data(), text.size(), MSG_NOSIGNAL);
     if (sent < 0) return finish(std::unexpected(errno_error(what(), errno)));
     if (static_cast<std::size_t>(sent) != text.size())
@@ -120,6 +125,7 @@ class SocketProbe : public Probe {
   Loop& loop_;
   const SocketAddress address_;
   const Duration timeout_;
+  const std::string preamble_;
   Done done_;
   Descriptor socket_;
   std::unique_ptr<Poll> watch_;
@@ -131,8 +137,11 @@ class SocketProbe : public Probe {
 
 class HttpProbe final : public SocketProbe {
  public:
-  HttpProbe(Loop& loop, const SocketAddress& address, std::string path, int bad_from, Duration timeout)
-      : SocketProbe(loop, address, timeout), path_(std::move(path)), bad_from_(bad_from) {}
+  HttpProbe(Loop& loop, const SocketAddress& address, std::string path, int bad_from, Duration timeout,
+            std::string preamble)
+      : SocketProbe(loop, address, timeout, std::move(preamble)),
+        path_(std::move(path)),
+        bad_from_(bad_from) {}
 
  private:
   std::string what() const override { return "GET " + path_; }
@@ -175,13 +184,14 @@ Result<HttpStatus> parse_status_line(std::string_view line) {
   return status;
 }
 
-std::unique_ptr<Probe> make_tcp_probe(Loop& loop, const SocketAddress& address, Duration timeout) {
-  return std::make_unique<SocketProbe>(loop, address, timeout);
+std::unique_ptr<Probe> make_tcp_probe(Loop& loop, const SocketAddress& address, Duration timeout,
+                                      std::string preamble) {
+  return std::make_unique<SocketProbe>(loop, address, timeout, std::move(preamble));
 }
 
 std::unique_ptr<Probe> make_http_probe(Loop& loop, const SocketAddress& address, std::string path,
-                                       int bad_from, Duration timeout) {
-  return std::make_unique<HttpProbe>(loop, address, std::move(path), bad_from, timeout);
+                                       int bad_from, Duration timeout, std::string preamble) {
+  return std::make_unique<HttpProbe>(loop, address, std::move(path), bad_from, timeout, std::move(preamble));
 }
 
 }  // namespace relayd::backend

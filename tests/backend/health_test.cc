@@ -47,6 +47,15 @@ TEST(PlanHealth, Auto) {
   }
 }
 
+TEST(PlanHealth, ProxyHeaderThatNamesNobody) {
+  config::Service service;
+  EXPECT_EQ(plan_health(service).preamble, "");
+  service.proxy_protocol.send = config::ProxyProtocol::kV1;
+  EXPECT_EQ(plan_health(service).preamble, "PROXY UNKNOWN\r\n");
+  service.proxy_protocol.send = config::ProxyProtocol::kV2;
+  EXPECT_EQ(plan_health(service).preamble, std::string("\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", 16));
+}
+
 HealthPlan tcp_plan(Duration interval) {
   HealthPlan plan;
   plan.interval = interval;
@@ -144,6 +153,8 @@ class ProbeTest : public testing::Test {
   }
   Descriptor accept() { return Descriptor(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC)); }
 
+  std::string read_from(const Descriptor& server, std::size_t enough);
+
   Loop loop_;
   Descriptor listener_;
   SocketAddress address_;
@@ -153,7 +164,7 @@ class ProbeTest : public testing::Test {
 
 // A server that speaks first would find its greeting answered by an RST if the probe just closed.
 TEST_F(ProbeTest, TcpClosesWithoutAnRst) {
-  run(make_tcp_probe(loop_, address_, Duration(5000)));
+  run(make_tcp_probe(loop_, address_, Duration(5000), ""));
   ASSERT_TRUE(run_until_result());
   EXPECT_TRUE(result_->has_value());
   const Descriptor server = accept();
@@ -172,23 +183,59 @@ TEST_F(ProbeTest, TcpClosesWithoutAnRst) {
   EXPECT_EQ(::recv(server.get(), &byte, 1, MSG_DONTWAIT), 0);
 }
 
+// What comes on a connection until its end, or until `enough` bytes.
+std::string ProbeTest::read_from(const Descriptor& server, std::size_t enough) {
+  std::string text;
+  EXPECT_TRUE(run_until(loop_, [&] {
+    char buffer[4096];
+    const ssize_t got = ::recv(server.get(), buffer, sizeof buffer, MSG_DONTWAIT);
+    if (got > 0) text.append(buffer, static_cast<std::size_t>(got));
+    return got == 0 || text.size() >= enough;
+  }));
+  return text;
+}
+
+TEST_F(ProbeTest, TcpSendsThePreambleAndClosesCleanly) {
+  run(make_tcp_probe(loop_, address_, Duration(5000), "PROXY UNKNOWN\r\n"));
+  ASSERT_TRUE(run_until_result());
+  EXPECT_TRUE(result_->has_value());
+  const Descriptor server = accept();
+  ASSERT_TRUE(server);
+  EXPECT_EQ(read_from(server, 1000), "PROXY UNKNOWN\r\n");  // and its FIN
+}
+
+TEST_F(ProbeTest, HttpSendsThePreambleBeforeTheRequest) {
+  const std::string preamble("\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", 16);
+  run(make_http_probe(loop_, address_, "/up", 300, Duration(5000), preamble));
+  Descriptor server;
+  ASSERT_TRUE(run_until(loop_, [&] {
+    if (!server) server = accept();
+    return server.valid();
+  }));
+  EXPECT_THAT(read_from(server, 100), testing::StartsWith(preamble + "GET /up HTTP/1.1\r\n"));
+  const std::string answer = "HTTP/1.1 200 OK\r\n\r\n";
+  ASSERT_EQ(::send(server.get(), answer.data(), answer.size(), 0), static_cast<ssize_t>(answer.size()));
+  ASSERT_TRUE(run_until_result());
+  EXPECT_TRUE(result_->has_value());
+}
+
 TEST_F(ProbeTest, RefusedConnection) {
   listener_.reset();
-  run(make_tcp_probe(loop_, address_, Duration(5000)));
+  run(make_tcp_probe(loop_, address_, Duration(5000), ""));
   ASSERT_TRUE(run_until_result());
   EXPECT_EQ(result_->error().message,
             "connect " + address_.to_string() + ": Connection refused (ECONNREFUSED)");
 }
 
 TEST_F(ProbeTest, MissingUnixSocket) {
-  run(make_tcp_probe(loop_, *SocketAddress::unix_path("/nonexistent/app.sock"), Duration(5000)));
+  run(make_tcp_probe(loop_, *SocketAddress::unix_path("/nonexistent/app.sock"), Duration(5000), ""));
   ASSERT_TRUE(run_until_result());
   EXPECT_EQ(result_->error().message,
             "connect unix:/nonexistent/app.sock: No such file or directory (ENOENT)");
 }
 
 TEST_F(ProbeTest, StatusLineInPieces) {
-  run(make_http_probe(loop_, address_, "/", 300, Duration(5000)));
+  run(make_http_probe(loop_, address_, "/", 300, Duration(5000), ""));
   Descriptor server;
   ASSERT_TRUE(run_until(loop_, [&] {
     if (!server) server = accept();
@@ -204,7 +251,7 @@ TEST_F(ProbeTest, StatusLineInPieces) {
 }
 
 TEST_F(ProbeTest, EndlessStatusLineIsCut) {
-  run(make_http_probe(loop_, address_, "/", 300, Duration(5000)));
+  run(make_http_probe(loop_, address_, "/", 300, Duration(5000), ""));
   Descriptor server;
   ASSERT_TRUE(run_until(loop_, [&] {
     if (!server) server = accept();
@@ -217,7 +264,7 @@ TEST_F(ProbeTest, EndlessStatusLineIsCut) {
 }
 
 TEST_F(ProbeTest, CancelledByDestruction) {
-  run(make_http_probe(loop_, address_, "/", 300, Duration(50)));
+  run(make_http_probe(loop_, address_, "/", 300, Duration(50), ""));
   loop_.run_nowait();
   probe_.reset();
   run_until(loop_, [n = 0]() mutable { return ++n > 20; });

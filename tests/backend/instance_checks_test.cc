@@ -56,6 +56,15 @@ TEST_F(InstanceChecksTest, NoneIsReadyAtOnce) {
   EXPECT_TRUE(run_until_ready());
 }
 
+TEST_F(InstanceChecksTest, ChecksBringTheProxyHeaderThatTheServiceSends) {
+  write_text(file("status"), "200 OK");
+  auto definition = python(kHttpApp, config::Check::kHttp);
+  definition.proxy_protocol.send = config::ProxyProtocol::kV1;
+  start(definition);
+  ASSERT_TRUE(run_until_ready());
+  EXPECT_THAT(read_text(file("request")), testing::StartsWith("PROXY UNKNOWN\r\nGET / HTTP/1.1\r\n"));
+}
+
 TEST_F(InstanceChecksTest, NotifyFromTheAppAndNotFromAForeigner) {
   start(python(kNotifyApp, config::Check::kNotify));
   ASSERT_TRUE(run_until([this] { return exists(file("socket")); }));
