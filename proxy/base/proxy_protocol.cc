@@ -255,7 +255,7 @@ Parsed parse_v2(std::string_view bytes) {
   const std::uint8_t family = byte_at(header, 13);
   ProxyHeader result{.local = true, .source = {}, .destination = {}, .size = header.size()};
   if ((byte_at(header, 12) & 0xfU) == 0 || family == kUnspec) return result;
-  if (const auto right = check_tlvs(header, kFixedV2 + *addresses_size(family)); !right) {
+  if (const auto right = check_tlvs(header, kFixedV2 + addresses_size(family).value_or(0)); !right) {
     return std::unexpected(right.error());
   }
   if (family == kUnixStream) return result;
