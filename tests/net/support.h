@@ -51,6 +51,7 @@ class Listening {
  public:
   explicit Listening(const SocketAddress& address = SocketAddress::loopback(0), int backlog = 4096);
   const SocketAddress& address() const { return address_; }
+  int fd() const { return socket_.get(); }
   Peer accept();                     // waits
   bool has_client(Duration within);  // somebody waits in its queue
   void close() { socket_.reset(); }
