@@ -24,7 +24,7 @@ constexpr std::size_t kShare = std::size_t{1024} * 1024;
 
 struct Client {
   char kind = 0;             // 0: has said nothing yet
-  std::size_t received = 0;  // of kOnceSize, or of `request`
+  std::size_t received = 0;  // of kOnceSize, of kPageRequest, or of `request`
   BulkRequest request;
   std::uint64_t to_send = 0;  // of a bulk answer
   std::vector<char> unsent;   // of an echo
@@ -93,6 +93,8 @@ class Backend {
         if (client.received < kOnceSize) return true;
         ::send(fd, buffer_, kOnceSize, MSG_NOSIGNAL);
         return false;
+      case kPage:
+        return answer_pages(fd, client, size);
       case kBulk:
         return take_requests(fd, client, size);
       default:
@@ -111,6 +113,12 @@ class Backend {
     client.unsent.insert(client.unsent.end(), buffer_ + sent, buffer_ + size);
     wait_to_write(fd, client, !client.unsent.empty());
     return true;
+  }
+
+  bool answer_pages(int fd, Client& client, std::size_t size) {
+    client.received += size;
+    for (; client.received >= kPageRequest; client.received -= kPageRequest) client.to_send += kPageAnswer;
+    return send_rest(fd, client);
   }
 
   // The load asks for the next answer only when it has the last one.

@@ -8,6 +8,22 @@ from processes import free_port, tree, wait_until_it_answers
 
 NGINX_MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"
 SOCKET_PROXYD = "/usr/lib/systemd/systemd-socket-proxyd"
+MOST_PAIRS = 9300  # of HAProxy: two descriptors each, and two for each pipe, within the 20,000 that many systems allow
+PIPES = 400
+
+# In this order they are printed. What ends in " unix" has the same backend on a Unix socket.
+TCP = ["direct", "floor", "floor splice", "relayd", "haproxy", "haproxy splice", "nginx", "nginx half-close",
+       "socket-proxyd"]
+UNIX = [name + " unix" for name in TCP if name != "nginx half-close"]
+
+
+def takes_part(name, work):
+    """Those that only splice otherwise would do the same as without in all but bulk; half-closes occur in connects."""
+    if "splice" in name:
+        return work == "bulk"
+    if "half-close" in name:
+        return work.startswith("connect")
+    return True
 
 
 class Backend:
@@ -25,13 +41,16 @@ class Candidate:
     """One running proxy. `name` ends in " unix" where its backend listens on a Unix socket.
 
     nginx closes both sides when one has ended, unless told otherwise ("nginx half-close"); relayd and HAProxy always
-    pass the end of one direction on and wait for the other.
+    pass the end of one direction on and wait for the other. HAProxy may splice where it finds that worth while
+    (`splice-auto`); "haproxy splice" is told to do it always.
     """
 
-    def __init__(self, stage, name, backend):
+    def __init__(self, stage, name, backends):
         self.stage = stage
         self.name = name
         self.process = None
+        self.control = None  # relayd's control socket
+        backend = backends["unix" if name.endswith("unix") else "tcp"]
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         starts = {"direct": self._start_direct, "floor": self._start_floor, "relayd": self._start_relayd,
@@ -56,14 +75,16 @@ class Candidate:
         self.backend = backend
 
     def _start_floor(self, backend):
-        self._start(self.stage.program("bench_floor"), self.address, backend.address)
+        splices = ["--splice"] if "splice" in self.name else []
+        self._start(self.stage.program("bench_floor"), self.address, backend.address, *splices)
 
     def _start_relayd(self, _):
         kind = "socket" if self.name.endswith("unix") else "port"
         folder = self.stage.path("relayd")
         os.mkdir(folder, 0o755)
+        self.control = folder + "/control.sock"
         config = self.stage.write("relayd.yaml", f"""
-control: {{socket: {folder}/control.sock}}
+control: {{socket: {self.control}}}
 log: {{level: warn}}
 threads: 1
 services:
@@ -74,22 +95,27 @@ services:
       command: [taskset, -c, "{self.stage.load_cpu}", "{self.stage.program('bench_backend')}", "{{address}}"]
       address: {kind}
     health: {{check: tcp, interval: 0s}}
+    rollover: {{mode: phased, graceful_timeout: 1h}}
 """)
         self._start(self.stage.program("relayd"), "--config", config, env={**os.environ, "RUNTIME_DIRECTORY": folder})
 
     def _start_haproxy(self, backend):
+        splicing = ["splice-request", "splice-response"] if "splice" in self.name else ["splice-auto"]
+        options = "\n".join(f"  option {option}" for option in splicing)
         config = self.stage.write("haproxy.cfg", f"""
 global
   nbthread 1
-  maxconn 9900
+  maxconn {MOST_PAIRS}
+  maxpipes {PIPES}
 defaults
   mode tcp
+{options}
   timeout connect 5s
   timeout client 1h
   timeout server 1h
 listen bench
   bind {self.address}
-  server backend {backend.address.replace('unix:', 'unix@')}
+  server backend {backend.address.replace("unix:", "unix@")}
 """)
         self._start("haproxy", "-db", "-f", config)
 
@@ -126,15 +152,12 @@ stream {{
             listener.setblocking(False)
             fd = listener.fileno()
             command = f'exec 3<&{fd}; LISTEN_FDS=1 LISTEN_PID=$$ exec {SOCKET_PROXYD} --connections-max=9000 "$0"'
-            self._start("sh", "-c", command, backend.address, pass_fds=[fd])
+            self._start("sh", "-c", command, backend.address.removeprefix("unix:"), pass_fds=[fd])
 
 
 def missing():
     """Debian packages that are not there."""
     found = {"haproxy": shutil.which("haproxy"), "nginx-light": shutil.which("nginx"),
-             "libnginx-mod-stream": os.path.exists(NGINX_MODULE), "strace": shutil.which("strace")}
+             "libnginx-mod-stream": os.path.exists(NGINX_MODULE), "strace": shutil.which("strace"),
+             "systemd": os.path.exists(SOCKET_PROXYD)}
     return [package for package, there in found.items() if not there]
-
-
-def has_socket_proxyd():
-    return os.path.exists(SOCKET_PROXYD)

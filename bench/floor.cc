@@ -1,6 +1,8 @@
-// The floor of the benchmark: bench_floor LISTEN BACKEND. The least that a relay on one libuv loop over one
-// edge-triggered epoll set can do, with neither timeouts, nor holding, nor counts, nor care for failures.
-// What relayd costs beyond it is relayd's own doing; what it costs itself is the kernel's.
+// The floor of the benchmark: bench_floor LISTEN BACKEND [--splice]. The least that a relay on one libuv loop
+// over one edge-triggered epoll set can do, with neither timeouts, nor holding, nor counts, nor fairness, nor
+// care for failures. What relayd costs beyond it is relayd's own doing; what it costs itself is the kernel's.
+// With --splice, bytes go through a pooled pipe as soon as two reads in a row have filled the buffer.
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
@@ -12,6 +14,8 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <utility>
 #include <vector>
 
 #include "proxy/base/address.h"
@@ -22,6 +26,16 @@ namespace {
 constexpr int kBacklog = 4096;
 constexpr int kBatch = 256;
 constexpr std::size_t kBufferSize = std::size_t{64} * 1024;
+constexpr int kPipeSize = 1024 * 1024;
+constexpr unsigned kSpliceFlags = SPLICE_F_MOVE | SPLICE_F_NONBLOCK;
+constexpr std::size_t kSpliceLeast = std::size_t{32} * 1024;  // less at once is cheaper to copy
+constexpr int kFullReads = 2;                                 // in a row: then it is bulk
+
+struct Pipe {
+  int in;
+  int out;
+  std::size_t filled;
+};
 
 struct Pair {
   int fd[2] = {-1, -1};  // client, backend
@@ -30,13 +44,15 @@ struct Pair {
   bool ended[2] = {false, false};
   bool hangup[2] = {false, false};
   bool closed = false;
-  std::vector<char> parked[2];  // by the side that it came from
+  unsigned char full_reads[2] = {0, 0};  // in a row; more than kFullReads are not counted
+  std::vector<char> parked[2];           // by the side that it came from
+  Pipe* pipe[2] = {nullptr, nullptr};
 };
 
 class Floor {
  public:
-  Floor(Descriptor listener, const SocketAddress& backend)
-      : listener_(std::move(listener)), backend_(backend) {
+  Floor(Descriptor listener, const SocketAddress& backend, bool splices)
+      : listener_(std::move(listener)), backend_(backend), splices_(splices) {
     epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
     epoll_event event{};
     event.events = EPOLLIN;
@@ -99,7 +115,9 @@ class Floor {
   // False where the pair is broken.
   bool move(Pair& pair, unsigned from) {
     const unsigned to = 1 - from;
+    if (pair.pipe[from] && !splice_on(pair, from)) return false;
     for (;;) {
+      if (pair.pipe[from]) return true;
       if (!pair.writable[to]) return true;
       if (!pair.parked[from].empty()) {
         const ssize_t sent =
@@ -112,6 +130,11 @@ class Floor {
         }
       }
       if (!pair.readable[from] || pair.ended[from]) return true;
+      if (splices_ && pair.full_reads[from] >= kFullReads) {
+        pair.pipe[from] = borrow();
+        if (!splice_on(pair, from)) return false;
+        continue;
+      }
       const ssize_t got = ::recv(pair.fd[from], buffer_, sizeof buffer_, 0);
       if (got < 0) {
         pair.readable[from] = false;
@@ -122,7 +145,10 @@ class Floor {
         if (!pair.ended[to]) ::shutdown(pair.fd[to], SHUT_WR);
         return true;
       }
-      if (static_cast<std::size_t>(got) < sizeof buffer_ && !pair.hangup[from]) pair.readable[from] = false;
+      const bool full = static_cast<std::size_t>(got) == sizeof buffer_;
+      if (!full && !pair.hangup[from]) pair.readable[from] = false;
+      if (!full) pair.full_reads[from] = 0;
+      if (full && pair.full_reads[from] < kFullReads) ++pair.full_reads[from];
       ssize_t sent = ::send(pair.fd[to], buffer_, static_cast<std::size_t>(got), MSG_NOSIGNAL);
       if (sent < 0 && errno != EAGAIN) return false;
       if (sent < 0) sent = 0;
@@ -134,7 +160,63 @@ class Floor {
     }
   }
 
+  // Until nothing comes or nothing goes; the pipe is given back as soon as it is empty. False where the pair
+  // is broken. The end of the input is left for move() to find, and so is what comes in small pieces.
+  bool splice_on(Pair& pair, unsigned from) {
+    const unsigned to = 1 - from;
+    Pipe& pipe = *pair.pipe[from];
+    for (;;) {
+      if (pipe.filled > 0) {
+        if (!pair.writable[to]) return true;
+        const ssize_t sent = ::splice(pipe.out, nullptr, pair.fd[to], nullptr, pipe.filled, kSpliceFlags);
+        if (sent < 0) {
+          pair.writable[to] = false;
+          return errno == EAGAIN;
+        }
+        pipe.filled -= static_cast<std::size_t>(sent);
+        continue;
+      }
+      const ssize_t got = pair.readable[from]
+                              ? ::splice(pair.fd[from], nullptr, pipe.in, nullptr, kPipeSize, kSpliceFlags)
+                              : 0;
+      if (got > 0) {
+        pipe.filled = static_cast<std::size_t>(got);
+        if (pipe.filled < kSpliceLeast) pair.full_reads[from] = 0;
+        continue;
+      }
+      const bool broken = got < 0 && errno != EAGAIN;
+      pool_.push_back(std::exchange(pair.pipe[from], nullptr));
+      if (got < 0) {
+        pair.readable[from] = false;
+      } else if (pair.readable[from]) {
+        pair.full_reads[from] = 0;
+      }
+      return !broken;
+    }
+  }
+
+  Pipe* borrow() {
+    if (pool_.empty()) {
+      int ends[2];
+      if (::pipe2(ends, O_NONBLOCK | O_CLOEXEC) != 0) {
+        std::perror("bench_floor: pipe2");
+        std::exit(1);
+      }
+      ::fcntl(ends[1], F_SETPIPE_SZ, kPipeSize);
+      pool_.push_back(new Pipe{.in = ends[1], .out = ends[0], .filled = 0});
+    }
+    Pipe* const pipe = pool_.back();
+    pool_.pop_back();
+    return pipe;
+  }
+
   void close(Pair& pair) {
+    for (const Pipe* pipe : pair.pipe) {
+      if (pipe == nullptr) continue;
+      ::close(pipe->in);
+      ::close(pipe->out);
+      delete pipe;
+    }
     ::close(pair.fd[0]);
     ::close(pair.fd[1]);
     pair.closed = true;
@@ -146,6 +228,8 @@ class Floor {
   Descriptor listener_;
   Descriptor epoll_;
   SocketAddress backend_;
+  bool splices_;
+  std::vector<Pipe*> pool_;
   std::vector<Pair*> graveyard_;  // events of this batch may still name them
   char buffer_[kBufferSize] = {};
 };
@@ -155,8 +239,9 @@ class Floor {
 
 int main(int argc, char** argv) {
   using namespace relayd;
-  if (argc != 3) {
-    std::fprintf(stderr, "usage: bench_floor LISTEN BACKEND    (127.0.0.1:80, unix:/path)\n");
+  const bool splices = argc == 4 && std::strcmp(argv[3], "--splice") == 0;
+  if (argc != 3 && !splices) {
+    std::fprintf(stderr, "usage: bench_floor LISTEN BACKEND [--splice]    (127.0.0.1:80, unix:/path)\n");
     return 2;
   }
   const auto address = SocketAddress::parse(argv[1]);
@@ -170,6 +255,6 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "bench_floor: %s\n", listener.error().message.c_str());
     return 1;
   }
-  static bench::Floor floor(std::move(*listener), *backend);
+  static bench::Floor floor(std::move(*listener), *backend, splices);
   floor.run();
 }

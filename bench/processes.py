@@ -24,6 +24,23 @@ class Failure(Exception):
     """What went wrong, for people."""
 
 
+class Progress:
+    """A line for each part, with the time since the start, and a dot for each round of it."""
+
+    def __init__(self):
+        self.began = time.monotonic()
+
+    def begin(self, what):
+        minutes, seconds = divmod(int(time.monotonic() - self.began), 60)
+        print(f"{minutes:3d}:{seconds:02d}  {what} ", end="", flush=True)
+
+    def step(self):
+        print(".", end="", flush=True)
+
+    def end(self):
+        print(flush=True)
+
+
 class Stage:
     """The CPUs, the scratch folder, and every process that was started; leaving it ends them all."""
 
@@ -39,6 +56,7 @@ class Stage:
     def __enter__(self):
         self.folder = tempfile.mkdtemp(prefix="relayd-bench-")
         os.chmod(self.folder, 0o755)
+        os.sched_setaffinity(0, {self.load_cpu})  # the benchmark itself is no part of the proxy either
         return self
 
     def __exit__(self, *_):

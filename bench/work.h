@@ -9,9 +9,13 @@ namespace relayd::bench {
 
 inline constexpr char kEcho = 'e';  // every byte comes back, the first one too
 inline constexpr char kOnce = 'o';  // kOnceSize bytes, as many back, and the backend closes
+inline constexpr char kPage =
+    'p';  // kPageRequest bytes, kPageAnswer bytes back, again and again: as HTTP looks
 inline constexpr char kBulk = 'b';  // BulkRequest after BulkRequest, each answered by its number of bytes
 
 inline constexpr std::size_t kOnceSize = 64;
+inline constexpr std::size_t kPageRequest = 160;
+inline constexpr std::size_t kPageAnswer = 1200;
 
 struct BulkRequest {
   char kind = kBulk;
