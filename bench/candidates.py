@@ -95,7 +95,7 @@ services:
       command: [taskset, -c, "{self.stage.load_cpu}", "{self.stage.program('bench_backend')}", "{{address}}"]
       address: {kind}
     health: {{check: tcp, interval: 0s}}
-    rollover: {{mode: phased, graceful_timeout: 1h}}
+    rollover: {{mode: phased, graceful_timeout: 1h, max_old_generations: 20}}
 """)
         self._start(self.stage.program("relayd"), "--config", config, env={**os.environ, "RUNTIME_DIRECTORY": folder})
 

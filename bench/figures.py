@@ -110,9 +110,10 @@ def quantile(kind, which):
 
 
 def of_latency(results):
-    runs = results.get("latency", {}).get("runs", {})
-    if not any(runs.values()):
+    found = results.get("latency")
+    if not found:
         return
+    runs = {} if "void" in found else found["runs"]
     for kind, during, against, goal in LATENCIES:
         numbers = spread(ratios(runs, during, against, quantile(kind, "p99")))
         yield row("latency", kind, during, against, numbers, goal)
@@ -120,11 +121,11 @@ def of_latency(results):
 
 def latency_table(results):
     """[(variant, {"p50", "p99", "p999", "max"}: medians of the rounds in us, or None)]"""
-    runs = results["latency"]["runs"]
+    runs = {} if "void" in results["latency"] else results["latency"]["runs"]
     for variant in rollovers.VARIANTS:
         table = {}
         for which in ("p50", "p99", "p999", "max"):
-            values = [value for run in runs[variant] if (value := quantile("all", which)(run))]
+            values = [value for run in runs.get(variant, []) if (value := quantile("all", which)(run))]
             table[which] = median(values) if values else None
         yield variant, table
 

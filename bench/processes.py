@@ -20,8 +20,27 @@ def become_ours():
     LIBC.setpriority(0, 0, NICENESS)
 
 
+def session_niceness(niceness):
+    """Sets that of the session as a whole (sched(7), autogroup), within which the one of a process counts. The one
+    before; None where there is none, or it is not ours to set."""
+    try:
+        with open("/proc/self/autogroup", "r+", encoding="ascii") as file:
+            before = int(file.read().split()[-1])
+            if niceness is not None:
+                file.seek(0)
+                file.write(str(niceness))
+                file.flush()
+            return before
+    except (OSError, ValueError, IndexError):
+        return None
+
+
 class Failure(Exception):
     """What went wrong, for people."""
+
+
+class OutOfTime(Exception):
+    """The whole took too long."""
 
 
 class Progress:
@@ -50,6 +69,7 @@ class Stage:
         self.proxy_cpu = cpus[0]
         self.load_cpu = cpus[-1]
         self.folder = None
+        self.group_before = None
         self.running = []
         self.numbers = 0
 
@@ -57,12 +77,15 @@ class Stage:
         self.folder = tempfile.mkdtemp(prefix="relayd-bench-")
         os.chmod(self.folder, 0o755)
         os.sched_setaffinity(0, {self.load_cpu})  # the benchmark itself is no part of the proxy either
+        LIBC.setpriority(0, 0, NICENESS)
+        self.group_before = session_niceness(NICENESS)
         return self
 
     def __exit__(self, *_):
         for process in reversed(self.running):
             self.end(process)
         shutil.rmtree(self.folder, ignore_errors=True)
+        session_niceness(self.group_before)
 
     def program(self, name):
         return os.path.join(self.bin_dir, name)
@@ -77,8 +100,11 @@ class Stage:
             file.write(text)
         return path
 
-    def start(self, command, cpu, **options):
-        """Its output goes to a file of the scratch folder, unless the options say otherwise; it dies with us."""
+    def start(self, command, cpu, lean=False, **options):
+        """Its output goes to a file of the scratch folder, unless the options say otherwise; it dies with us.
+
+        A lean start is a vfork(2) instead of a fork of this Python; such a process outlives us if we are killed.
+        """
         log = None
         if "stderr" not in options:
             log = self.path(os.path.basename(command[0]) + ".log")
@@ -87,7 +113,7 @@ class Stage:
         process = subprocess.Popen(
             ["taskset", "-c", str(cpu), *command],
             stdin=options.pop("stdin", subprocess.DEVNULL),
-            preexec_fn=become_ours,
+            preexec_fn=None if lean else become_ours,
             **options,
         )
         process.log = log

@@ -77,6 +77,8 @@ def print_latency(results):
     found = results["latency"]
     print(f"\nLatency in us beside {found['pairs']:,} idle pairs, {found['rate']:,} units a second, "
           f"{found['times']} rollovers in {found['seconds']:g} s: p50, p99, p99.9, max (medians of the rounds)")
+    if "void" in found:
+        print(f"  VOID: {found['void']}")
     for variant, table in figures.latency_table(results):
         listed = "".join(f"{number(value, 0):>9}" for value in table.values())
         void = [run["void"] for run in found["runs"][variant] if "void" in run]

@@ -1,6 +1,8 @@
 """Latency while relayd rolls its app over (phased), against none, beside many idle pairs."""
 
 import json
+import signal
+import socket
 import subprocess
 import time
 
@@ -10,51 +12,54 @@ from processes import Failure, answers, free_port
 
 RATE = 4000    # units a second that the load asks for: far below what saturates, so that latency is no queue of its own
 KEPT = 8       # connections
-# "none": nothing happens. "starts": the same program is started and ended beside relayd as often as a rollover would,
-# and relayctl asks for the status: what a new process costs on these CPUs, whoever starts it. "rollover": rollovers.
+# "none": nothing happens. "starts": the same program is started and ended beside relayd as often as a rollover would:
+# what a new process costs on these CPUs, whoever starts it. "rollover": phased rollovers.
 VARIANTS = ["none", "starts", "rollover"]
 
 
 class Disturbance:
-    """What happens meanwhile, `times` times, spread evenly."""
+    """What happens meanwhile."""
 
     def __init__(self, stage, candidate, variant):
         self.stage = stage
         self.candidate = candidate
         self.variant = variant
-        self.backends = []
+        self.backend = None
 
     def happen(self):
         if self.variant == "rollover":
-            self._relayctl("rollover", "bench")
+            roll_over(self.candidate.control)
         elif self.variant == "starts":
-            self._start_backend()
-            self._relayctl("status", "bench")
+            self._replace_backend()
 
-    def _relayctl(self, *words):
-        process = self.stage.start([self.stage.program("relayctl"), "--socket", self.candidate.control, *words],
-                                   self.stage.load_cpu)
-        code = process.wait(20)
-        self.stage.end(process)
-        if code != 0:
-            raise Failure(f"relayctl {words[0]} exited with {code}")
-
-    def _start_backend(self):
-        """As relayd does: on its own CPU until the command moves away from it. The one before is ended then."""
+    def _replace_backend(self):
+        """As relayd does: begun on its own CPU until the command moves away; the one before is ended then."""
         address = f"127.0.0.1:{free_port()}"
         command = ["taskset", "-c", str(self.stage.load_cpu), self.stage.program("bench_backend"), address]
-        self.backends.append(self.stage.start(command, self.stage.proxy_cpu))
+        started = self.stage.start(command, self.stage.proxy_cpu, lean=True)
         deadline = time.monotonic() + 10
         while not answers(address):
             if time.monotonic() > deadline:
                 raise Failure("the backend did not start")
             time.sleep(0.005)
-        if len(self.backends) > 1:
-            self.stage.end(self.backends.pop(0))
+        self.end()
+        self.backend = started
 
     def end(self):
-        for process in self.backends:
-            self.stage.end(process)
+        if self.backend:
+            self.stage.end(self.backend, signal.SIGTERM)
+
+
+def roll_over(control):
+    """What `relayctl rollover bench` sends (control/PROTOCOL.md), without one more process to start."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(20)
+        connection.connect(control)
+        connection.sendall(b'{"jsonrpc":"2.0","id":1,"method":"rollover","params":{"service":"bench"}}\n')
+        with connection.makefile() as lines:
+            answer = json.loads(lines.readline())
+    if answer.get("result", {}).get("result") != "done":
+        raise Failure(f"the rollover failed: {answer}")
 
 
 def one_run(stage, candidate, variant, milliseconds, times):
@@ -70,7 +75,7 @@ def one_run(stage, candidate, variant, milliseconds, times):
             disturbance.happen()
         late = time.monotonic() > began + milliseconds / 1000
         output, said = load.communicate(timeout=60)
-    except (Failure, subprocess.TimeoutExpired) as failure:
+    except (Failure, OSError, subprocess.TimeoutExpired) as failure:
         return {"void": str(failure)}
     finally:
         disturbance.end()
@@ -98,6 +103,7 @@ def latency(stage, backends, rounds, quick, progress):
             for variant in VARIANTS[shift:] + VARIANTS[:shift]:
                 runs[variant].append(one_run(stage, candidate, variant, milliseconds, times))
             progress.step()
+        pairs.ask(f"answer {pairs_wanted}")  # they are all still there
     except Failure as failure:
         found["void"] = str(failure)
     finally:
