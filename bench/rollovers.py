@@ -89,7 +89,7 @@ def one_run(stage, candidate, variant, milliseconds, times):
 
 def latency(stage, backends, rounds, quick, progress):
     """{"runs": {variant: [run of each round]}, ...}"""
-    pairs_wanted, milliseconds, times = (2000, 1500, 3) if quick else (9000, 4000, 6)
+    pairs_wanted, milliseconds, times = (2000, 1200, 2) if quick else (9000, 4000, 6)
     candidate = Candidate(stage, "relayd", backends)
     pairs = IdlePairs(stage, candidate.address)
     runs = {variant: [] for variant in VARIANTS}
