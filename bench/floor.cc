@@ -38,7 +38,8 @@ struct Pipe {
 };
 
 struct Pair {
-  int fd[2] = {-1, -1};  // client, backend
+  unsigned char side[2] = {0, 1};  // comes first, and is what events point to
+  int fd[2] = {-1, -1};            // client, backend
   bool readable[2] = {false, false};
   bool writable[2] = {true, false};
   bool ended[2] = {false, false};
@@ -74,14 +75,14 @@ class Floor {
     epoll_event events[kBatch];
     const int count = ::epoll_wait(epoll_.get(), events, kBatch, 0);
     for (int i = 0; i < count; ++i) {
-      const auto key = reinterpret_cast<std::uintptr_t>(events[i].data.ptr);
-      if (key == 0) {
+      auto* const key = static_cast<unsigned char*>(events[i].data.ptr);
+      if (key == nullptr) {
         accept_one();
         continue;
       }
-      Pair& pair = *reinterpret_cast<Pair*>(key & ~std::uintptr_t{1});
+      const unsigned side = *key;
+      Pair& pair = *reinterpret_cast<Pair*>(key - side);
       if (pair.closed) continue;
-      const unsigned side = key & 1;
       if (events[i].events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) pair.readable[side] = true;
       if (events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) pair.hangup[side] = true;
       if (events[i].events & EPOLLOUT) pair.writable[side] = true;
@@ -104,12 +105,15 @@ class Floor {
     auto* pair = new Pair;
     pair->fd[0] = client;
     pair->fd[1] = backend;
-    for (const unsigned side : {0U, 1U}) {
-      epoll_event event{};
-      event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
-      event.data.ptr = reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(pair) | side);
-      ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, pair->fd[side], &event);
-    }
+    watch(*pair, 0);
+    watch(*pair, 1);
+  }
+
+  void watch(Pair& pair, unsigned side) {
+    epoll_event event{};
+    event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+    event.data.ptr = &pair.side[side];
+    ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, pair.fd[side], &event);
   }
 
   // False where the pair is broken.
