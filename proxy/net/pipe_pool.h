@@ -39,13 +39,13 @@ class PipePool {
   bool trim();
 
   // As much as one splice should move; what Linux grants an unprivileged user (fs.pipe-max-size).
-  static constexpr std::size_t kCapacity = std::size_t{1024} * 1024;
+  static constexpr std::size_t kCapacity = std::size_t{256} * 1024;
   // Below it a move costs more than a copy.
   static constexpr std::size_t kLeastCapacity = std::size_t{64} * 1024;
 
  private:
   static constexpr std::size_t kSpares = 8;
-  static constexpr std::size_t kMost = 256;  // of one worker: beyond it bytes are copied
+  static constexpr std::size_t kMost = 128;  // of one worker: beyond it bytes are copied
   static constexpr std::uint64_t kDescriptors = 2;
   static constexpr unsigned kPassed = 64;  // calls that go without trying after one that failed
 

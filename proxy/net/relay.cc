@@ -228,7 +228,7 @@ bool Relay::note_read(Connection& connection, unsigned from, std::size_t size) {
   if (source & (kUrgent | kFailed)) return false;
   // A short read means drained, and saves the recv that would say EAGAIN: what comes later is a new edge.
   if (!(source & kHangup)) source &= static_cast<std::uint16_t>(~kReadReady);
-  return (source & kHangup) && !(source & (kWasReset | kIsUnix));
+  return (source & kHangup) && !(source & kWasReset);
 }
 
 // Nagle's algorithm holds back nothing while nothing is under way: the first bytes, if they fit in one

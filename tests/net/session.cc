@@ -94,7 +94,7 @@ bool Session::write(unsigned side) {
   const ssize_t sent = ::send(self.peer->fd(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
   if (sent < 0) {
     self.may_write = false;
-    if (errno == EAGAIN) return false;
+    if (errno == EAGAIN) return true;  // a reader may have stood still for just that
     if (!broken_) fail(side, "write failed: " + errno_text(errno));
     self.cannot_write = true;
     return true;
