@@ -217,10 +217,12 @@ void Worker::unreserve(ServiceState& service, bool held) {
 
 void Worker::admit(ServiceState& service, int fd, bool is_unix, bool held) {
   add(service.counters->accepted, 1);
-  if (Worker* other = less_loaded()) {
-    hand_over(service, fd, is_unix, held, *other);
-  } else {
+  Worker& taker = less_loaded();
+  plane_.loads[taker.number_].connections.fetch_add(1, std::memory_order_relaxed);
+  if (&taker == this) {
     take_in(service, fd, is_unix, held);
+  } else {
+    hand_over(service, fd, is_unix, held, taker);
   }
 }
 
@@ -234,7 +236,6 @@ void Worker::take_in(ServiceState& service, int fd, bool is_unix, bool held) {
   connection.opened = connection.active = now_;
   connection.side[kClient] = kReadReady | kWriteReady | kNoDelay;  // as its listener has it
   if (is_unix) connection.side[kClient] |= kIsUnix;
-  plane_.loads[number_].connections.fetch_add(1, std::memory_order_relaxed);
   if (service.settings.accept_proxy) {
     if (held) service.shared->held.fetch_sub(1, std::memory_order_relaxed);  // it does not wait for us
     greet(service, index);
@@ -245,12 +246,12 @@ void Worker::take_in(ServiceState& service, int fd, bool is_unix, bool held) {
 
 // Whoever is woken accepts, and may be woken again and again: where few clients keep many connections, they
 // are spread by hand. Short connections, of which each worker has few at once, stay where they are.
-Worker* Worker::less_loaded() const {
+Worker& Worker::less_loaded() {
   constexpr std::uint32_t kSlack = 2;
-  if (plane_.workers == 1) return nullptr;
+  if (plane_.workers == 1) return *this;
   const std::uint32_t mine = plane_.loads[number_].connections.load(std::memory_order_relaxed);
   const std::uint64_t all = plane_.descriptors.load(std::memory_order_relaxed) / kDescriptorsPerClient;
-  if (mine <= all / plane_.workers + kSlack) return nullptr;
+  if (mine <= all / plane_.workers + kSlack) return *this;
   unsigned least = number_;
   std::uint32_t load = mine - kSlack;
   for (unsigned i = 0; i < plane_.workers; ++i) {
@@ -259,7 +260,7 @@ Worker* Worker::less_loaded() const {
     least = i;
     load = other;
   }
-  return least == number_ ? nullptr : plane_.peers[least];
+  return *plane_.peers[least];
 }
 
 // Its reservations go with it. The main thread's commands that follow from what this worker reports reach the
@@ -274,6 +275,7 @@ void Worker::hand_over(ServiceState& service, int fd, bool is_unix, bool held, W
     }
     if (held) shared->held.fetch_sub(1, std::memory_order_relaxed);  // the service has been removed
     worker.plane_.descriptors.fetch_sub(kDescriptorsPerClient, std::memory_order_relaxed);
+    worker.plane_.loads[worker.number_].connections.fetch_sub(1, std::memory_order_relaxed);
     shared->active.fetch_sub(1, std::memory_order_relaxed);
   });
 }

@@ -8,8 +8,8 @@
 
 namespace relayd::net {
 
-// What one recv may give, and what one direction may have parked.
-inline constexpr std::size_t kChunkSize = std::size_t{64} * 1024;
+// What one recv may give, and what one direction may have parked: with its bounds, 64 KiB of whole pages.
+inline constexpr std::size_t kChunkSize = std::size_t{64} * 1024 - 2 * sizeof(std::size_t);
 
 // Bytes that were read and could not be sent yet.
 struct Chunk {
@@ -17,6 +17,7 @@ struct Chunk {
   std::size_t end = 0;
   char data[kChunkSize];
 };
+static_assert(sizeof(Chunk) == std::size_t{64} * 1024);
 
 // The parked chunks of one worker. A few empty ones are kept; the others go back to the kernel, so that a
 // burst leaves nothing behind. Not thread-safe.

@@ -45,7 +45,7 @@ struct ServiceShared {
 
 class Worker;
 
-// Written by one worker, read by all.
+// Clients that a worker has, or is about to be given.
 struct alignas(64) WorkerLoad {
   std::atomic<std::uint32_t> connections{0};
 };

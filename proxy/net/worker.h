@@ -140,7 +140,7 @@ class Worker {
   void unreserve(ServiceState& service, bool held);
   void admit(ServiceState& service, int fd, bool is_unix, bool held);
   void take_in(ServiceState& service, int fd, bool is_unix, bool held);
-  Worker* less_loaded() const;
+  Worker& less_loaded();
   void hand_over(ServiceState& service, int fd, bool is_unix, bool held, Worker& to);
   void pause(ServiceState& service);
   void resume_paused();
