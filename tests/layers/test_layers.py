@@ -15,7 +15,8 @@ MAY_INCLUDE = {
     "proxy/base": BASE,
     "proxy/config": CONFIG,
     "proxy/backend": CONFIG | {"proxy/backend"},  # a sibling of net: neither sees the other
-    "proxy/net": CONFIG | {"proxy/net"},
+    "proxy/http": BASE | {"proxy/http"},  # pure: bytes in, boundaries out
+    "proxy/net": CONFIG | {"proxy/http", "proxy/net"},
     "proxy/rollover": ROLLOVER,
     "control/protocol": BASE | {"control/protocol"},
     "control/server": BASE | {"control/protocol", "control/server"},
@@ -54,6 +55,8 @@ def test_includes_point_downward():
         ("proxy/base/loop.cc", "proxy/config/config.h"),
         ("proxy/net/worker.cc", "proxy/backend/instance.h"),
         ("proxy/backend/instance.cc", "proxy/net/route.h"),
+        ("proxy/http/body.cc", "proxy/net/connection.h"),
+        ("proxy/http/body.cc", "proxy/config/config.h"),
         ("proxy/rollover/driver.cc", "proxy/daemon/daemon.h"),
         ("proxy/rollover/driver.cc", "control/protocol/messages.h"),
         ("control/relayctl/main.cc", "control/server/server.h"),

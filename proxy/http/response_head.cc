@@ -1,0 +1,87 @@
+#include "proxy/http/characters.h"
+#include "proxy/http/fields.h"
+#include "proxy/http/second_reading.h"
+
+namespace relayd::http {
+namespace {
+
+constexpr std::uint16_t kBadGateway = 502;
+
+struct StatusLine {
+  std::uint16_t status = 0;
+  std::uint8_t minor = 1;
+};
+
+// RFC 9112 4: HTTP-version SP 3DIGIT SP [ reason-phrase ]. The second space is missing in what many servers
+// send without a phrase, and nothing depends on it.
+Verdict<StatusLine> read_status_line(std::string_view line) {
+  constexpr std::string_view kPrefix = "HTTP/1.";
+  constexpr std::size_t kDigits = 9;  // where the status begins
+  constexpr std::size_t kPhrase = 12;
+  if (line.size() < kPhrase || !line.starts_with(kPrefix) || (line[7] != '0' && line[7] != '1') ||
+      line[8] != ' ')
+    return refuse("a malformed status line");
+  unsigned status = 0;
+  for (const char c : line.substr(kDigits, kPhrase - kDigits)) {
+    if (!is_digit(c)) return refuse("a malformed status");
+    status = status * 10 + static_cast<unsigned>(c - '0');
+  }
+  if (status < 100) return refuse("a status below 100");
+  if (line.size() > kPhrase && line[kPhrase] != ' ') return refuse("a malformed status");
+  if (span_of_value(line) != line.size()) return refuse("a control byte in the status line");
+  return StatusLine{static_cast<std::uint16_t>(status), static_cast<std::uint8_t>(line[7] - '0')};
+}
+
+Verdict<ResponseKind> kind_of(const StatusLine& line, RequestContext request) {
+  if (line.status == 101) {
+    // RFC 9110 7.8: a server must not switch unasked; nor does HTTP/1.0 know it
+    if (!request.upgrade || line.minor == 0) return refuse("101 to a request that did not ask for it");
+    return ResponseKind::kTunnel;
+  }
+  if (line.status < 200) return ResponseKind::kInterim;
+  return request.connect && line.status < 300 ? ResponseKind::kTunnel : ResponseKind::kFinal;
+}
+
+// RFC 9112 6.3, in its order.
+Framing framing_of(std::uint16_t status, ResponseKind kind, const Fields& fields, RequestContext request) {
+  if (kind == ResponseKind::kTunnel) return Framing::kUntilClose;
+  if (request.head || kind == ResponseKind::kInterim || status == 204 || status == 304) return Framing::kNone;
+  if (fields.chunked) return Framing::kChunked;
+  if (!fields.has_length) return Framing::kUntilClose;
+  return fields.length == 0 ? Framing::kNone : Framing::kLength;
+}
+
+Verdict<ResponseHead> parse(std::string_view head, RequestContext request) {
+  const std::size_t line_end = head.find("\r\n");
+  if (line_end == std::string_view::npos || head.size() > kMostHead) return refuse("no head");
+  const auto line = read_status_line(head.substr(0, line_end));
+  if (!line) return std::unexpected(line.error());
+  const auto kind = kind_of(*line, request);
+  if (!kind) return std::unexpected(kind.error());
+  const auto fields = read_fields(head, line_end + 2);
+  if (!fields) return std::unexpected(fields.error());
+  if (fields->chunked && line->minor == 0) return refuse("Transfer-Encoding in an HTTP/1.0 response");
+  if (const auto same = read_response_again(head, line->status, line->minor, *fields); !same)
+    return std::unexpected(same.error());
+
+  const Framing framing = framing_of(line->status, *kind, *fields, request);
+  const bool keeps = line->minor == 1 || (fields->connection & kKeepAlive) != 0;
+  return ResponseHead{
+      .length = framing == Framing::kLength ? fields->length : 0,
+      .fields_begin = static_cast<std::uint32_t>(line_end + 2),
+      .status = line->status,
+      .kind = *kind,
+      .framing = framing,
+      .minor = line->minor,
+      .keep_alive = keeps && (fields->connection & kClose) == 0 && framing != Framing::kUntilClose};
+}
+
+}  // namespace
+
+Verdict<ResponseHead> parse_response_head(std::string_view head, RequestContext request) {
+  auto verdict = parse(head, request);
+  if (!verdict) verdict.error().status = kBadGateway;
+  return verdict;
+}
+
+}  // namespace relayd::http
