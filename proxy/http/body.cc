@@ -55,7 +55,7 @@ std::uint64_t Body::unread() const {
 }
 
 void Body::skip(std::uint64_t count) {
-  if (state_ == State::kUntilClose) return;
+  if (state_ != State::kLength && state_ != State::kData) return;
   remaining_ -= count;
   if (remaining_ == 0) state_ = state_ == State::kLength ? State::kDone : State::kDataCr;
 }
@@ -95,8 +95,9 @@ bool Body::step_size(char byte) {
   }
   if (state_ == State::kSizeBegin) return refuse(Fault::kSize);
   if (byte == '\r') return go(State::kSizeLf);
-  if (byte == ';') return go(State::kExtensionBegin);
-  return refuse(Fault::kSize);
+  if (byte != ';') return refuse(Fault::kSize);
+  ++line_;
+  return go(State::kExtensionBegin);
 }
 
 // *( ";" chunk-ext-name [ "=" ( token / quoted-string ) ] ) (RFC 9112 7.1.1), again without BWS. What an

@@ -16,8 +16,9 @@ namespace relayd::http {
 inline constexpr std::size_t kMostHead = 64 * 1024;  // bytes, with the empty line
 
 // RFC 9112 2.2: empty lines before a request line are ignored. How many bytes of such lines (whole CRLFs)
-// stand at the front of what a client sent between two requests. The caller drops them, and does not count
-// them as activity: a client can then not stay for ever by sending them, and backends need not know the rule.
+// stand at the front of what a client sent between two requests. The caller drops them (and looks again while
+// what is left begins with a CR), and does not count them as activity: a client can then not stay for ever by
+// sending them, and backends need not know the rule.
 std::size_t skip_empty_lines(std::string_view bytes);
 
 // The size of the head at the front of `bytes`, its empty line included; 0 if more is needed. `searched` is
