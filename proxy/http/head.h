@@ -53,8 +53,8 @@ struct RequestHead {
   std::uint32_t fields_begin = 0;  // behind the request line: a whole line may be put in here
   // The value of the last X-Forwarded-For line, without the blanks around it: ", address" may be put in at
   // its end. Likewise X-Forwarded-Proto. Without such a line, or with an empty one, size is 0.
-  Span forwarded_for;
-  Span forwarded_proto;
+  Span forwarded_for{};
+  Span forwarded_proto{};
   Method method = Method::kOther;
   Framing framing = Framing::kNone;
   std::uint8_t minor = 1;         // HTTP/1.minor: 0 or 1
