@@ -1,10 +1,16 @@
-// libFuzzer's entry to the tracker: aborts where a property of properties.h is broken, and tells which.
+// libFuzzer's entry to the tracker: aborts where a property of properties.h is broken, and tells which. The
+// seeds are the messages of corpus.txt, which the mutator brings in now and then.
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
+#include "tests/http/corpus.h"
 #include "tests/http/properties.h"
+
+extern "C" std::size_t LLVMFuzzerMutate(std::uint8_t* data, std::size_t size, std::size_t most);
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string broken = relayd::http::broken_property({reinterpret_cast<const char*>(data), size});
@@ -13,4 +19,20 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     std::abort();
   }
   return 0;
+}
+
+extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size, std::size_t most,
+                                               unsigned seed) {
+  static const auto cases = relayd::http::read_corpus(RELAYD_HTTP_CORPUS);
+  constexpr unsigned kSeldom = 64;
+  if (size < 2 || seed % kSeldom == 0) {
+    const auto& one = cases[seed / kSeldom % cases.size()];
+    if (one.bytes.size() < most) {
+      data[0] =
+          static_cast<std::uint8_t>(seed >> 24U << 1U) | (one.side == relayd::http::Side::kResponse ? 1 : 0);
+      std::memcpy(data + 1, one.bytes.data(), one.bytes.size());
+      size = one.bytes.size() + 1;
+    }
+  }
+  return LLVMFuzzerMutate(data, size, most);
 }

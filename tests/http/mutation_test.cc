@@ -93,7 +93,7 @@ TEST(Mutation, EveryPropertyHolds) {
   for (const Case& one : read_corpus(RELAYD_HTTP_CORPUS)) {
     if (one.bytes.size() < 1000 && !one.bytes.empty()) texts.push_back(one.bytes);
   }
-  play_seeds(50'000, [&](std::uint64_t seed) {
+  play_seeds(70'000, [&](std::uint64_t seed) {
     std::mt19937_64 random(seed);
     const std::string text = mutated(random, texts);
     const bool response = text.starts_with("HTTP");

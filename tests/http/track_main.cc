@@ -63,12 +63,12 @@ void print_corpus() {
 }
 
 void print_verdicts() {
-  std::string side;
-  std::string hex;
-  while (std::cin >> side && std::getline(std::cin >> std::ws, hex)) {
+  for (std::string line; std::getline(std::cin, line);) {
+    const std::size_t space = line.find(' ');  // no bytes may be behind it
+    const std::string side = line.substr(0, space);
     const RequestContext context{.head = side == "response-to-HEAD"};
-    std::cout << verdict(side == "request" ? Side::kRequest : Side::kResponse, context, from_hex(hex)).dump()
-              << "\n";
+    const std::string bytes = from_hex(line.substr(space + 1));
+    std::cout << verdict(side == "request" ? Side::kRequest : Side::kResponse, context, bytes).dump() << "\n";
   }
 }
 
