@@ -1,6 +1,7 @@
 #include "proxy/http/body.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "proxy/http/characters.h"
 
@@ -8,6 +9,10 @@ namespace relayd::http {
 namespace {
 
 constexpr std::uint32_t kMostSizeDigits = 15;  // a size below 2^60: no sum of sizes overflows
+
+// What a trailer must not say (RFC 9110 6.5.1).
+constexpr std::string_view kLengthNames[] = {"content-length", "transfer-encoding"};
+constexpr std::uint8_t kAllNames = (1U << std::size(kLengthNames)) - 1;
 
 int hex_value(char c) {
   if (is_digit(c)) return c - '0';
@@ -128,17 +133,18 @@ bool Body::step_extension(char byte) {
   return token && state_ != State::kQuotedEnd ? true : refuse(Fault::kExtension);
 }
 
-// Field lines as in a head; whatever they say comes too late to change where the message ends (RFC
-// 9110 6.5.1).
+// Field lines as in a head. What they say comes too late to change where the message ends; but not every
+// server sees it so: with a Content-Length there, llhttp waits for more after an upgrade.
 bool Body::step_trailer(char byte) {
   if (++line_ > kMostTrailers) return refuse(Fault::kTrailerSize);
   switch (state_) {
     case State::kTrailerBegin:
       if (byte == '\r') return go(State::kEndLf);
-      return is_a(kTokenChar, byte) ? go(State::kTrailerName) : refuse(Fault::kTrailer);
+      name_size_ = 0;
+      name_fits_ = kAllNames;
+      return byte != ':' && step_trailer_name(byte) ? go(State::kTrailerName) : refuse(Fault::kTrailer);
     case State::kTrailerName:
-      if (byte == ':') return go(State::kTrailerValue);
-      return is_a(kTokenChar, byte) ? true : refuse(Fault::kTrailer);
+      return step_trailer_name(byte);
     case State::kTrailerValue:
       if (byte == '\r') return go(State::kTrailerLf);
       return is_a(kValueChar, byte) ? true : refuse(Fault::kTrailer);
@@ -147,6 +153,20 @@ bool Body::step_trailer(char byte) {
     default:  // kEndLf
       return byte == '\n' ? go(State::kDone) : refuse(Fault::kTrailer);
   }
+}
+
+bool Body::step_trailer_name(char byte) {
+  if (byte != ':' && !is_a(kTokenChar, byte)) return refuse(Fault::kTrailer);
+  for (unsigned i = 0; i < std::size(kLengthNames); ++i) {
+    const std::string_view name = kLengthNames[i];
+    const bool fits = name_fits_ & (1U << i);
+    if (byte == ':' && fits && name_size_ == name.size()) return refuse(Fault::kTrailerLength);
+    if (name_size_ >= name.size() || to_lower(byte) != name[name_size_])
+      name_fits_ = static_cast<std::uint8_t>(name_fits_ & ~(1U << i));
+  }
+  if (byte == ':') return go(State::kTrailerValue);
+  if (name_size_ < 255) ++name_size_;
+  return true;
 }
 
 std::string_view Body::refusal() const {
@@ -166,6 +186,8 @@ std::string_view Body::refusal() const {
       return "a malformed trailer";
     case Fault::kTrailerSize:
       return "trailers above 64 KiB";
+    case Fault::kTrailerLength:
+      return "a trailer that names a length or a coding";
     case Fault::kNone:
       break;
   }
@@ -173,7 +195,7 @@ std::string_view Body::refusal() const {
 }
 
 bool Body::is_sound() const {
-  if (state_ > State::kLast || fault_ > Fault::kTrailerSize || line_ > kMostTrailers + 1) return false;
+  if (state_ > State::kLast || fault_ > Fault::kLast || line_ > kMostTrailers + 1) return false;
   const bool counting = state_ == State::kLength || state_ == State::kData;
   return !counting || remaining_ > 0;
 }

@@ -73,7 +73,7 @@ class Body {
     kEndLf = 21,
     kLast = kEndLf,
   };
-  enum class Fault : std::uint8_t {
+  enum class Fault : std::uint8_t {  // saved too
     kNone,
     kSize,
     kExtension,
@@ -81,7 +81,9 @@ class Body {
     kLineLength,
     kDataEnd,
     kTrailer,
-    kTrailerSize
+    kTrailerSize,
+    kTrailerLength,
+    kLast = kTrailerLength,
   };
 
   Body(Framing framing, std::uint64_t length);
@@ -89,6 +91,7 @@ class Body {
   bool step_size(char byte);
   bool step_extension(char byte);
   bool step_trailer(char byte);
+  bool step_trailer_name(char byte);
   bool go(State state) {
     state_ = state;
     return true;
@@ -103,7 +106,8 @@ class Body {
   std::uint32_t line_ = 0;       // bytes of the chunk line, or of the trailers, so far
   State state_ = State::kDone;
   Fault fault_ = Fault::kNone;
-  [[maybe_unused]] std::uint16_t padding_ = 0;  // so that every byte of a saved record has a value
+  std::uint8_t name_size_ = 0;  // of the trailer's name so far, up to 255
+  std::uint8_t name_fits_ = 0;  // the names that it may still become, as bits (body.cc)
 };
 static_assert(sizeof(Body) == 16);
 static_assert(std::is_trivially_copyable_v<Body>);

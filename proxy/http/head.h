@@ -90,7 +90,8 @@ struct ResponseHead {
   ResponseKind kind = ResponseKind::kFinal;
   Framing framing = Framing::kNone;
   std::uint8_t minor = 1;
-  bool keep_alive = false;  // the backend's connection may carry another request
+  // The backend's connection may carry another request. Always for kInterim: only the final head tells.
+  bool keep_alive = false;
 };
 
 // As parse_request_head; the refusal's status is 502. A response has no empty lines before it.

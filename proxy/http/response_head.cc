@@ -66,14 +66,14 @@ Verdict<ResponseHead> parse(std::string_view head, RequestContext request) {
 
   const Framing framing = framing_of(line->status, *kind, *fields, request);
   const bool keeps = line->minor == 1 || (fields->connection & kKeepAlive) != 0;
-  return ResponseHead{
-      .length = framing == Framing::kLength ? fields->length : 0,
-      .fields_begin = static_cast<std::uint32_t>(line_end + 2),
-      .status = line->status,
-      .kind = *kind,
-      .framing = framing,
-      .minor = line->minor,
-      .keep_alive = keeps && (fields->connection & kClose) == 0 && framing != Framing::kUntilClose};
+  const bool may_keep = keeps && (fields->connection & kClose) == 0 && framing != Framing::kUntilClose;
+  return ResponseHead{.length = framing == Framing::kLength ? fields->length : 0,
+                      .fields_begin = static_cast<std::uint32_t>(line_end + 2),
+                      .status = line->status,
+                      .kind = *kind,
+                      .framing = framing,
+                      .minor = line->minor,
+                      .keep_alive = *kind == ResponseKind::kInterim || may_keep};
 }
 
 }  // namespace

@@ -46,7 +46,7 @@ TEST(Corpus, ByteByByte) {
 TEST(Corpus, AtEverySplit) {
   for (const Case& one : corpus()) {
     const std::size_t size = one.bytes.size();
-    for (std::size_t at = 0; at <= size; at += size > 2000 && at > 200 && at + 300 < size ? 97 : 1) {
+    for (std::size_t at = 0; at <= size; at += size > 2000 && at > 200 && at + 200 < size ? size / 64 : 1) {
       Follower follower(one.side, one.context, at % 2 == 1);
       follower.feed(std::string_view(one.bytes).substr(0, at));
       follower.feed(std::string_view(one.bytes).substr(at));

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 
 #include "tests/http/corpus.h"
 #include "tests/http/properties.h"
@@ -30,7 +29,7 @@ extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t s
     if (one.bytes.size() < most) {
       data[0] =
           static_cast<std::uint8_t>(seed >> 24U << 1U) | (one.side == relayd::http::Side::kResponse ? 1 : 0);
-      std::memcpy(data + 1, one.bytes.data(), one.bytes.size());
+      std::copy(one.bytes.begin(), one.bytes.end(), data + 1);
       size = one.bytes.size() + 1;
     }
   }

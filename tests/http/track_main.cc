@@ -75,10 +75,13 @@ void print_verdicts() {
 }  // namespace
 }  // namespace relayd::http
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   if (argc == 2 && std::string(argv[1]) == "--corpus") {
     relayd::http::print_corpus();
   } else {
     relayd::http::print_verdicts();
   }
+} catch (const std::exception& error) {
+  std::cerr << "http_track: " << error.what() << "\n";
+  return 1;
 }
