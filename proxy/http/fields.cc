@@ -136,7 +136,10 @@ Verdict<Fields> read_fields(std::string_view head, std::size_t begin) {
       return refuse("a line of the head does not end in CRLF");
     const auto line = read_line(rest.substr(0, end - 1));
     if (!line) return std::unexpected(line.error());
+    const bool framed = fields.has_length || fields.chunked;
     if (const auto noted = note(head, *line, fields); !noted) return std::unexpected(noted.error());
+    if (framed != (fields.has_length || fields.chunked))
+      fields.framing_line = span_in(head, rest.substr(0, end + 1));
     rest.remove_prefix(end + 1);
   }
   // RFC 9112 6.3, item 3: an attempt at request smuggling or response splitting

@@ -12,6 +12,7 @@ struct Fields {
   std::uint64_t length = 0;  // at most 2^63 - 1
   Span forwarded_for;
   Span forwarded_proto;
+  Span framing_line;            // Content-Length or Transfer-Encoding, with its CRLF
   std::uint8_t connection = 0;  // ConnectionOption
   std::uint8_t hosts = 0;       // 0, 1, or 2 for more
   bool has_length = false;

@@ -23,7 +23,7 @@ std::size_t skip_empty_lines(std::string_view bytes);
 
 // The size of the head at the front of `bytes`, its empty line included; 0 if more is needed. `searched` is
 // the size of `bytes` at the call before, which found no end (0 at the first). Refused as soon as a line ends
-// in a bare LF, or when the head is above kMostHead (431).
+// in a bare LF (400), or when the head is above kMostHead (431); of a response, either is a 502.
 Verdict<std::size_t> find_head_end(std::string_view bytes, std::size_t searched);
 
 // How the end of a body is found. The numbers are part of saved records.

@@ -61,7 +61,7 @@ Verdict<ResponseHead> parse(std::string_view head, RequestContext request) {
   const auto fields = read_fields(head, line_end + 2);
   if (!fields) return std::unexpected(fields.error());
   if (fields->chunked && line->minor == 0) return refuse("Transfer-Encoding in an HTTP/1.0 response");
-  if (const auto same = read_response_again(head, line->status, line->minor, *fields); !same)
+  if (const auto same = read_response_again(head, line->status, line->minor, *fields, line_end + 2); !same)
     return std::unexpected(same.error());
 
   const Framing framing = framing_of(line->status, *kind, *fields, request);

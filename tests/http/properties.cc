@@ -1,5 +1,7 @@
 #include "tests/http/properties.h"
 
+#include <llhttp.h>
+
 #include <algorithm>
 
 #include "proxy/http/first_bytes.h"
@@ -36,6 +38,31 @@ std::string fault_of_accepted_head(std::string_view head) {
   if (lines("content-length") + lines("transfer-encoding") > 1) return "two framings";
   if (lines("host") > 1) return "two Hosts";
   return {};
+}
+
+// llhttp must say the same of the whole head, of which the tracker shows it a part only.
+template <typename Head>
+std::string fault_by_llhttp(llhttp_type_t type, std::string_view head, const Head& ours) {
+  llhttp_settings_t settings;
+  llhttp_settings_init(&settings);
+  settings.on_headers_complete = [](llhttp_t*) -> int { return HPE_PAUSED; };
+  llhttp_t parser;
+  llhttp_init(&parser, type, &settings);
+  const llhttp_errno_t end = llhttp_execute(&parser, head.data(), head.size());
+  const bool line_unknown =
+      end == HPE_INVALID_METHOD || end == HPE_INVALID_CONSTANT || end == HPE_INVALID_URL;
+  if (type == HTTP_REQUEST && line_unknown) return {};
+  if (end != HPE_PAUSED)
+    return std::string("llhttp refuses the whole head: ") + llhttp_get_error_reason(&parser);
+  const bool chunked = (parser.flags & F_CHUNKED) != 0;
+  const std::uint64_t length = ours.framing == Framing::kLength ? ours.length : 0;
+  // A response without a body, or with a tunnel behind it, may name a length or a coding that means nothing.
+  const bool means_nothing =
+      type == HTTP_RESPONSE && (ours.framing == Framing::kNone || ours.framing == Framing::kUntilClose);
+  const bool same_body = parser.content_length == length && chunked == (ours.framing == Framing::kChunked);
+  const bool same =
+      llhttp_get_error_pos(&parser) == head.data() + head.size() && parser.http_minor == ours.minor;
+  return same && (same_body || means_nothing) ? "" : "llhttp reads the whole head otherwise";
 }
 
 struct Told {
@@ -84,6 +111,7 @@ std::string broken_head(Side side, RequestContext context, const std::string& he
   if (side == Side::kRequest) {
     const auto read = parse_request_head(head);
     if (!read || head.substr(read->fields_begin - 2, 2) != "\r\n") return "fields_begin is not behind a line";
+    if (std::string fault = fault_by_llhttp(HTTP_REQUEST, head, *read); !fault.empty()) return fault;
     for (const Span span : {read->forwarded_for, read->forwarded_proto}) {
       if (span.begin + span.size > head.size()) return "a span outside the head";
     }
@@ -92,8 +120,9 @@ std::string broken_head(Side side, RequestContext context, const std::string& he
     if (capitals && head.find(' ') <= 32 && read->fields_begin < kMostFirstLine &&
         looks_like_http1_request(head) != Guess::kYes)
       return "an accepted request is not guessed";
+    return {};
   }
-  return {};
+  return fault_by_llhttp(HTTP_RESPONSE, head, parse_response_head(head, context).value_or(ResponseHead{}));
 }
 
 }  // namespace
