@@ -31,7 +31,7 @@ void members(V& visit, M& m, const ServiceStatus*) {
   RELAYD_M(generations), RELAYD_M(instances), RELAYD_M(rollover), RELAYD_M(rollover_ms),
       RELAYD_M(last_rollover);
   RELAYD_M(accepted), RELAYD_M(active), RELAYD_M(held), RELAYD_M(held_total), RELAYD_M(hold_timeouts);
-  RELAYD_M(connect_failures), RELAYD_M(cut), RELAYD_M(bytes_in), RELAYD_M(bytes_out);
+  RELAYD_M(connect_failures), RELAYD_M(cut), RELAYD_M(bytes_in), RELAYD_M(bytes_out), RELAYD_M(proxy_refused);
 }
 template <typename V, typename M>
 void members(V& visit, M& m, const StatusReport*) {

@@ -81,6 +81,7 @@ struct ServiceStatus {
   std::uint64_t accepted = 0, active = 0, held = 0, held_total = 0, hold_timeouts = 0, connect_failures = 0,
                 cut = 0;
   std::uint64_t bytes_in = 0, bytes_out = 0;
+  std::uint64_t proxy_refused = 0;  // clients closed for want of a valid PROXY header (proxy_protocol.accept)
 };
 
 struct StatusReport {

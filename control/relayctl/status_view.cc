@@ -111,6 +111,10 @@ void add_service_lines(const ServiceStatus& service, bool instances, const Style
                   std::to_string(service.hold_timeouts) + " of them in vain; " +
                   counted(service.connect_failures, "failed connect") + "; " + std::to_string(service.cut) +
                   " cut at the end of a drain");
+  if (service.proxy_refused > 0) {
+    lines.push_back("  " + paint(style, Paint::kYellow, counted(service.proxy_refused, "client")) +
+                    " refused for want of a valid PROXY header (relayd's log says why)");
+  }
 }
 
 }  // namespace

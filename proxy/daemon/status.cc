@@ -80,6 +80,7 @@ void fill_counts(control::ServiceStatus& status, const net::ServiceCounts& count
   status.cut = counts.cut;
   status.bytes_in = counts.bytes_in;
   status.bytes_out = counts.bytes_out;
+  status.proxy_refused = counts.proxy_refused;
 }
 
 }  // namespace

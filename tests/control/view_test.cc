@@ -95,6 +95,14 @@ TEST(StatusView, InstancesAndFailureOnDemand) {
   EXPECT_THAT(all, HasSubstr("listens on 0.0.0.0:80"));
 }
 
+TEST(StatusView, RefusedProxyHeadersAreToldWhereThereAreAny) {
+  auto report = FakeCommands::sample_report();
+  EXPECT_THAT(joined(status_lines(report, true, Style{}, kNow)), Not(HasSubstr("PROXY")));
+  report.services[0].proxy_refused = 3;
+  EXPECT_THAT(joined(status_lines(report, true, Style{}, kNow)),
+              HasSubstr("  3 clients refused for want of a valid PROXY header"));
+}
+
 TEST(StatusView, NarrowTerminalsGetNarrowLines) {
   for (const std::size_t width : {1u, 10u, 20u, 40u, 79u}) {
     EXPECT_THAT(status_lines(FakeCommands::sample_report(), true, Style{true, true, width}, kNow),
