@@ -12,7 +12,12 @@ constexpr Index kLookedAt = 4000;  // slots in one tick, so that nobody else wai
 
 void Worker::spread_closes(ServiceId id, std::uint32_t generation, Tick over) {
   if (find(id) == nullptr) return;
-  spreads_.push_back({.service = id, .generation = generation, .end = now_ + over, .next = 0});
+  spreads_.push_back({.service = id,
+                      .generation = generation,
+                      .end = now_ + over,
+                      .over = over,
+                      .first = endpoints_.users(id, generation),
+                      .next = 0});
   want_tick();
 }
 
@@ -27,11 +32,14 @@ bool Worker::tick_spreads() {
   return !spreads_.empty();
 }
 
-// As many as make it even over the ticks that are left.
+// As many as exceed the share that may be left by now: a few are closed far apart, many close together.
 void Worker::spread_some(Spread& spread) {
   const std::size_t left = endpoints_.users(spread.service, spread.generation);
-  const auto ticks = std::max<std::int32_t>(1, static_cast<std::int32_t>(spread.end - now_) / kTicksApart);
-  std::size_t quota = (left + static_cast<std::size_t>(ticks) - 1) / static_cast<std::size_t>(ticks);
+  const auto ahead = static_cast<std::size_t>(std::max(0, static_cast<std::int32_t>(spread.end - now_)));
+  // Half of one counts as one: a single connection goes in the middle of the time.
+  const std::size_t over = std::max<std::size_t>(1, spread.over);
+  const std::size_t may_be_left = (spread.first * ahead * 2 + over) / (over * 2);
+  std::size_t quota = left - std::min(left, may_be_left);
   for (Index looked = std::min(kLookedAt, slab_.size()); looked > 0 && quota > 0; --looked) {
     if (spread.next >= slab_.size()) spread.next = 0;
     const Index index = spread.next++;

@@ -89,7 +89,9 @@ class Worker {
     ServiceId service = 0;
     std::uint32_t generation = 0;
     Tick end = 0;
-    Index next = 0;  // where the walk over the slab goes on
+    Tick over = 0;          // ends this long after it began
+    std::size_t first = 0;  // connections when it began
+    Index next = 0;         // where the walk over the slab goes on
   };
 
   // A walk over the slab that describes what it finds, a slice a turn.
