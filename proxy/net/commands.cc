@@ -54,6 +54,7 @@ void Worker::update_service(ServiceId id, const ServiceSettings& settings, const
   if (settings.idle_timeout != service->settings.idle_timeout) service->relist = service->relaying.size();
   service->settings = settings;
   room_made_ = true;
+  if (!service->route.empty()) queue_release(*service);  // those whom only the old pace kept back
   if (settings.idle_timeout != 0 || settings.connect_timeout != 0) want_tick();
   for (const int fd : listeners) add_listener(*service, fd);
   drop_listeners(*service, listeners, std::move(done));
