@@ -24,10 +24,12 @@ def head(request, length, status="200 OK", request_id=None, crc=None, accepted=1
 
 
 class Server:
-    """Answers each connection by `behave(socket, head of the request, body)`, one at a time, on a loopback port."""
+    """Answers each connection by `behave(socket, head of the request, body)`, one at a time, on a loopback port. `first`
+    takes from the socket what comes before the request."""
 
-    def __init__(self, behave):
+    def __init__(self, behave, first=lambda client: None):
         self.behave = behave
+        self.first = first
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
         self.thread = threading.Thread(target=self.run, daemon=True)
@@ -41,6 +43,7 @@ class Server:
                 return
             with client:
                 try:
+                    self.first(client)
                     self.behave(client, *read_request(client))
                 except OSError:
                     pass
@@ -118,8 +121,8 @@ def run_load(address, *options):
 def serve():
     servers = []
 
-    def start(behave):
-        servers.append(Server(behave))
+    def start(behave, *first):
+        servers.append(Server(behave, *first))
         return servers[-1]
 
     yield start
@@ -189,6 +192,55 @@ def test_lines_and_redis(serve):
         assert (status, report["answered"]) == (0, 1), report
     thread.join(10)
     listener.close()
+
+
+def read_proxy_header(client):
+    """The client that the header names, as "address:port"."""
+    if client.recv(1, socket.MSG_PEEK) == b"P":
+        line = b""
+        while not line.endswith(b"\r\n"):
+            line += client.recv(1)
+        word, family, source, _, port, _ = line[:-2].decode().split(" ")
+        assert (word, family) == ("PROXY", "TCP6" if ":" in source else "TCP4"), line
+        return f"{source}:{port}"
+    fixed = client.recv(16, socket.MSG_WAITALL)
+    assert fixed[:13] == b"\r\n\r\n\0\r\nQUIT\n\x21", fixed
+    family, size = {0x11: (socket.AF_INET, 4), 0x21: (socket.AF_INET6, 16)}[fixed[13]]
+    rest = client.recv(int.from_bytes(fixed[14:], "big"), socket.MSG_WAITALL)
+    assert len(rest) == 2 * size + 4
+    return f"{socket.inet_ntop(family, rest[:size])}:{int.from_bytes(rest[2 * size : 2 * size + 2], 'big')}"
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_proxy_headers_name_a_client_that_the_answer_must_name(serve, version):
+    told = []
+
+    def says(change):
+        def behave(client, request, body):
+            client.sendall(head(request, 0, crc=crc(body))[:-2] + f"X-Client: {change(told[-1])}\r\n\r\n".encode())
+
+        return serve(behave, lambda client: told.append(read_proxy_header(client))).address
+
+    options = ["--proxy-protocol", version, "--count", "6", "--check-client"]
+    status, report, _ = run_load(says(lambda client: client), *options, "port")
+    assert (status, report["answered"]) == (0, 6), report
+    assert len(set(told)) == 6 and {client.count(":") > 1 for client in told} == {True, False}, told
+    another_port = says(lambda client: client + "0")
+    assert run_load(another_port, *options, "address")[0] == 0
+    status, report, _ = run_load(another_port, *options, "port")
+    assert (status, report["losses"]["bad_body"]) == (1, 6), report
+    status, report, _ = run_load(says(lambda client: "1" + client), *options, "address")
+    assert (status, report["losses"]["bad_body"]) == (1, 6), report
+
+
+def test_without_a_header_the_client_is_the_load_client_itself(serve):
+    def tells(client, request, body):
+        host, port = client.getpeername()
+        client.sendall(head(request, 0, crc=crc(body))[:-2] + f"X-Client: {host}:{port}\r\n\r\n".encode())
+
+    assert run_load(serve(tells).address, "--count", "3", "--check-client", "port")[0] == 0
+    status, report, _ = run_load(serve(good).address, "--count", "3", "--check-client", "address")
+    assert (status, report["losses"]["bad_body"]) == (1, 3), report
 
 
 def test_term_lets_requests_under_way_finish(serve):

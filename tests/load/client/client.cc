@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <string>
 
 namespace relayd::load {
 namespace {
@@ -95,6 +96,7 @@ void Client::begin(Moment now) {
   sent_ = 0;
   begun_ = last_progress_ = now;
   if (!socket_ && !connect(now)) return;
+  exchange_->expect_client(told_);
   if (state_ == State::kConnecting) return;
   state_ = State::kSending;
   send(now);
@@ -121,7 +123,26 @@ bool Client::connect(Moment now) {
   event.data.u32 = index_;
   ::epoll_ctl(run_.epoll, EPOLL_CTL_ADD, socket_.get(), &event);
   if (!connected) state_ = State::kConnecting;
+  introduce();
   return true;
+}
+
+// Says who the client of a new connection is, where that is asked for: nearly always another one, of either
+// family (from the addresses for documentation, RFC 5737 and RFC 3849).
+void Client::introduce() {
+  if (!run_.options.proxy_protocol) {
+    const auto own = local_address(socket_.get());
+    told_ = own ? own->host() + ":" + std::to_string(own->port()) : "";
+    return;
+  }
+  const std::string port = std::to_string(1 + request_ % 65535);
+  const std::string host = std::to_string(1 + index_ % 250);
+  const bool v6 = request_ % 2 == 0;
+  const auto source =
+      SocketAddress::parse(v6 ? "[2001:db8::" + host + "]:" + port : "198.51.100." + host + ":" + port);
+  const auto destination = SocketAddress::parse(v6 ? "[2001:db8::ffff]:80" : "203.0.113.1:80");
+  told_ = source->host() + ":" + port;
+  exchange_->put_in_front(encode_proxy_header(*run_.options.proxy_protocol, &*source, &*destination));
 }
 
 void Client::watch(bool writable) {

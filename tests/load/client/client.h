@@ -40,6 +40,7 @@ class Client {
 
   void begin(Moment now);
   bool connect(Moment now);
+  void introduce();
   void send(Moment now);
   void receive(Moment now);
   void await_close(Moment now);
@@ -54,6 +55,7 @@ class Client {
   State state_ = State::kPausing;
   Descriptor socket_;
   std::unique_ptr<Exchange> exchange_;
+  std::string told_;  // who the server is to take this connection's client for: "address:port"
   std::uint64_t request_ = 0;
   std::size_t sent_ = 0;
   Moment begun_{};

@@ -62,7 +62,7 @@ bool Exchange::receive(std::string_view bytes) {
     case Protocol::kRedis:
       return receive_exactly("$" + std::to_string(id_.size()) + "\r\n" + id_ + "\r\n");
     case Protocol::kLine:
-      return receive_exactly(to_send_);
+      return receive_exactly(id_ + "\n");
   }
   return false;
 }
@@ -116,12 +116,22 @@ bool Exchange::check_http(std::string_view head) {
     if (options_.checking >= Checking::kLength && !is("X-Body-Length", expected_length_)) return true;
     if (options_.checking >= Checking::kCrc && !is("X-Body-Crc32", expected_crc_)) return true;
   }
+  if (options_.client_check != ClientCheck::kNone && !check_client(head)) return true;
   facts_.generation = header(head, "X-Generation").value_or("");
   facts_.instance = header(head, "X-Instance").value_or("");
   facts_.accepted = number(header(head, "X-Accepted")).value_or(0);
   const auto connection = header(head, "Connection");
   server_closes_ = connection && (*connection == "close" || *connection == "Close");
   return true;
+}
+
+bool Exchange::check_client(std::string_view head) {
+  const auto address = [](std::string_view client) { return client.substr(0, client.rfind(':')); };
+  const auto told = header(head, "X-Client");
+  const bool right = told && (*told == client_ || (options_.client_check == ClientCheck::kAddress &&
+                                                   address(*told) == address(client_)));
+  if (!right) end(Ending::kBadBody, "X-Client is " + quoted(told) + ", expected '" + client_ + "'");
+  return right;
 }
 
 }  // namespace relayd::load

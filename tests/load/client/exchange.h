@@ -34,6 +34,11 @@ class Exchange {
   // `id` is unique in the run. `with_body`: http only.
   Exchange(const Options& options, std::string id, bool with_body);
 
+  // Sends this first; once, before anything was sent.
+  void put_in_front(const std::string& preface) { to_send_.insert(0, preface); }
+  // What the answer's X-Client must say, as Options::client_check asks: "address:port".
+  void expect_client(const std::string& client) { client_ = client; }
+
   const std::string& to_send() const { return to_send_; }
   // Takes more of the answer. True once it is whole or known to be bad; ending() then says which.
   bool receive(std::string_view bytes);
@@ -52,6 +57,7 @@ class Exchange {
   bool receive_http();
   bool receive_exactly(const std::string& expected);
   bool check_http(std::string_view head);
+  bool check_client(std::string_view head);
   bool end(Ending ending, std::string complaint);
 
   const Options& options_;
@@ -60,6 +66,7 @@ class Exchange {
   std::string received_;
   std::string expected_length_;  // of the body that was sent, as the answer should report it
   std::string expected_crc_;
+  std::string client_;
   Ending ending_ = Ending::kAnswered;
   std::string complaint_;
   AnswerFacts facts_;

@@ -13,6 +13,9 @@ bool read_options(int argc, char** argv, Options& options, int& status) {
                                                      {"id", Checking::kId},
                                                      {"length", Checking::kLength},
                                                      {"crc", Checking::kCrc}};
+  const std::map<std::string, ProxyVersion> versions = {{"v1", ProxyVersion::kV1}, {"v2", ProxyVersion::kV2}};
+  const std::map<std::string, ClientCheck> client_checks = {{"address", ClientCheck::kAddress},
+                                                            {"port", ClientCheck::kPort}};
   std::string server;
   double duration = 0;
   double timeout = 20;
@@ -40,6 +43,13 @@ bool read_options(int argc, char** argv, Options& options, int& status) {
   cli.add_option("--think", think, "milliseconds between a client's requests");
   cli.add_flag("--order", options.check_order,
                "count answers out of arrival order (X-Accepted); one accepting thread");
+  cli.add_option("--proxy-protocol", options.proxy_protocol,
+                 "v1 or v2: begin each connection with a PROXY header that names a client of its own")
+      ->transform(CLI::CheckedTransformer(versions));
+  cli.add_option("--check-client", options.client_check,
+                 "http: X-Client of each answer must be the client's address, or (port) address:port; the "
+                 "client is who the PROXY header names, or this program")
+      ->transform(CLI::CheckedTransformer(client_checks));
   cli.add_flag("--progress", options.progress, "a line a second on standard error");
   try {
     cli.parse(argc, argv);

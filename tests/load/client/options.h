@@ -2,9 +2,11 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "proxy/base/address.h"
+#include "proxy/base/proxy_protocol.h"
 
 namespace relayd::load {
 
@@ -13,6 +15,10 @@ enum class Protocol { kHttp, kRedis, kLine };
 // the length of the body, also its CRC-32 (what demo_app and the test apps report in X-Body-Length and
 // X-Body-Crc32).
 enum class Checking { kStatus, kId, kLength, kCrc };
+
+// Whom an answer must name as its client, in X-Client ("address:port", IPv6 without brackets): nobody, the
+// client's address, also its port.
+enum class ClientCheck { kNone, kAddress, kPort };
 
 struct Options {
   SocketAddress server;
@@ -29,6 +35,9 @@ struct Options {
   std::chrono::milliseconds think{0};  // a client's pause between two requests
   bool check_order = false;
   bool progress = false;
+  // Every connection begins with such a header, which names a client of its own.
+  std::optional<ProxyVersion> proxy_protocol;
+  ClientCheck client_check = ClientCheck::kNone;
 };
 
 // Reads the command line. Returns the exit status in `status` and false where the program should end.
