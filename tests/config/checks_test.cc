@@ -88,12 +88,50 @@ TEST(Checks, Ranges) {
        "give 1 to 100"},
       {[](Service& s) { s.hold.max_connections = 0; }, "hold.max_connections", "give 1 to"},
       {[](Service& s) { s.hold.timeout = 0s; }, "hold.timeout", "0s; give"},
+      {[](Service& s) { s.hold.release_rate = 1'000'000; }, nullptr},
+      {[](Service& s) { s.hold.release_rate = 1'000'001; }, "hold.release_rate",
+       "1000001; give 0 to 1000000"},
   });
   Config config = runnable();
   config.threads = 256;
   EXPECT_THAT(faults_of(config), IsEmpty());
   config.threads = 257;
   EXPECT_THAT(faults_of(config), testing::ElementsAre("threads: out of range: 257; give 1 to 256"));
+}
+
+TEST(Checks, CloseSpreadLiesWithinTheGracefulTimeout) {
+  const auto times = [](Duration graceful, Duration spread) {
+    return [=](Service& s) {
+      s.rollover.graceful_timeout = graceful;
+      s.rollover.close_spread = spread;
+    };
+  };
+  expect_rows({
+      {times(30s, 10s), nullptr},
+      {times(30s, 30s), nullptr},
+      {times(0s, 0s), nullptr},
+      {times(30s, 31s), "rollover.close_spread", "longer than graceful_timeout (31s and 30s)"},
+      {times(0s, 1ms), "rollover.close_spread", "make it at most as long"},
+  });
+}
+
+TEST(Checks, ProxyProtocolAndTransparent) {
+  expect_rows({
+      {[](Service& s) {
+         s.proxy_protocol = {true, ProxyProtocol::kV2};
+       },
+       nullptr},
+      {[](Service& s) {
+         s.proxy_protocol = {true, ProxyProtocol::kV1};
+         s.backend.address = AddressKind::kSocket;
+       },
+       nullptr},
+      {[](Service& s) {
+         s.transparent = true;
+         s.backend.address = AddressKind::kSocket;
+       },
+       "transparent", "has no effect with 'address: socket'"},
+  });
 }
 
 TEST(Checks, Listen) {
