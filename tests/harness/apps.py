@@ -31,10 +31,15 @@ def node(**more):
     return service([shutil.which("node", path="/usr/bin") or shutil.which("node"), str(places.APPS / "node_app.js")], **more)
 
 
-def nginx(folder, **more):
+def nginx(folder, *words, **more):
     script = str(places.APPS / "nginx.sh")
-    command = ["/bin/sh", script, str(folder), "{address}", "{generation}"]
+    command = ["/bin/sh", script, str(folder), "{address}", "{generation}", *words]
     return service(command, **merge({"backend": {"stop_signal": "QUIT"}}, more))
+
+
+def naming_its_client(header="none", **more):
+    """An app that tells in X-Client whom it was told to serve, by PROXY headers of this version alone ("v1", "v2")."""
+    return service([places.PYTHON, "-B", str(places.APPS / "client_app.py"), header], **more)
 
 
 def redis(**more):

@@ -13,8 +13,8 @@ KINDS = ("refused", "reset", "truncated", "timed_out", "bad_status", "bad_body",
 class Load:
     """Clients that hammer an address until finish(). A context manager, so that none outlives its test."""
 
-    def __init__(self, address, clients=32, options=(), mark=""):
-        command = [places.program("relay_load"), address, "--clients", str(clients), *map(str, options)]
+    def __init__(self, address, clients=32, options=(), mark="", prefix=()):
+        command = [*prefix, places.program("relay_load"), address, "--clients", str(clients), *map(str, options)]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, env={**os.environ, processes.MARK: mark}
         )

@@ -1,8 +1,13 @@
 #!/bin/sh
-# nginx.sh FOLDER ADDRESS GENERATION: becomes an nginx in the foreground, with its files in FOLDER/GENERATION.
+# nginx.sh FOLDER ADDRESS GENERATION [proxy_protocol]: becomes an nginx in the foreground, with its files in
+# FOLDER/GENERATION; with the last word it takes connections that begin with a PROXY header, and no others.
 set -eu
 folder=$1/nginx-$3
 mkdir -p "$folder"
+case ${4:-} in
+  proxy_protocol) client='$proxy_protocol_addr:$proxy_protocol_port' ;;
+  *) client='$remote_addr:$remote_port' ;;
+esac
 case $(id -u) in 0) user='user root;' ;; *) user='' ;; esac
 cat >"$folder/nginx.conf" <<CONF
 daemon off;
@@ -19,9 +24,10 @@ http {
   uwsgi_temp_path $folder/uwsgi;
   scgi_temp_path $folder/scgi;
   server {
-    listen $2;
+    listen $2 ${4:-};
     add_header X-Request-Id \$http_x_request_id;
     add_header X-Generation $3;
+    add_header X-Client $client;
     add_header X-Body-Length \$content_length;
     location / { return 200 "generation $3\\n"; }
   }
