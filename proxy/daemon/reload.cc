@@ -98,6 +98,7 @@ void Daemon::commit(HostedService& hosted, const config::Service& wanted, Listen
   if (starts_differently(*running, wanted)) {
     merged.backend = running->backend;
     merged.health = running->health;
+    merged.proxy_protocol.send = running->proxy_protocol.send;
   }
   *running = std::move(merged);
 }
@@ -115,6 +116,7 @@ Result<void> Daemon::begin_rollover(HostedService& hosted, const config::Service
         if (report.outcome == rollover::Outcome::kDone && still_here && running != nullptr) {
           running->backend = definition.backend;
           running->health = definition.health;
+          running->proxy_protocol.send = definition.proxy_protocol.send;
         }
         if (done) done(report);
       });

@@ -14,6 +14,8 @@ const config::Service* find(const config::Config& config, const std::string& nam
 config::Service launch_part(config::Service service) {
   const config::Service defaults;
   service.listen.clear();
+  service.proxy_protocol.accept = defaults.proxy_protocol.accept;
+  service.transparent = defaults.transparent;
   service.limits = defaults.limits;
   service.hold = defaults.hold;
   service.rollover = defaults.rollover;

@@ -8,14 +8,17 @@
 
 namespace relayd::net {
 
-// What one recv may give, and what one direction may have parked: with its bounds, 64 KiB of whole pages.
-inline constexpr std::size_t kChunkSize = std::size_t{64} * 1024 - 2 * sizeof(std::size_t);
+// For a PROXY header in front of what was read.
+inline constexpr std::size_t kHeaderRoom = 128;
+// What one recv may give, and what one direction may have parked: with its bounds and a header, 64 KiB of
+// whole pages.
+inline constexpr std::size_t kChunkSize = std::size_t{64} * 1024 - 2 * sizeof(std::size_t) - kHeaderRoom;
 
 // Bytes that were read and could not be sent yet.
 struct Chunk {
   std::size_t begin = 0;
   std::size_t end = 0;
-  char data[kChunkSize];
+  char data[kChunkSize + kHeaderRoom];
 };
 static_assert(sizeof(Chunk) == std::size_t{64} * 1024);
 

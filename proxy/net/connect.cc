@@ -82,7 +82,7 @@ Worker::Attempt Worker::attempt(ServiceState& service, Index index, Index endpoi
     connection.side[kBackend] = address.is_unix() ? kIsUnix | kNoDelay : 0;
     if (at_once) connection.side[kBackend] |= kWriteReady;
     connection.flow[kBackend] = Flow::kOpen;
-    introduce(service, connection);
+    introduce(connection, endpoints_[endpoint].endpoint.send_proxy);
   }
   // Not where a dead loopback address may have answered itself: see connected_to_itself().
   const bool sure = !service.probing && !endpoints_[endpoint].has_failed;
@@ -171,21 +171,29 @@ bool Worker::take_source(ServiceState& service, const Connection& connection, in
 }
 
 // Puts the PROXY header in front of what goes to the instance. It is among the parked bytes, and so goes to
-// whichever instance takes the first byte.
-void Worker::introduce(ServiceState& service, Connection& connection) {
-  if (!service.settings.send_proxy || (connection.flags & kIntroduced)) return;
-  connection.flags |= kIntroduced;
-  std::string header;
+// whichever instance takes the first byte; one of another generation may want another header.
+void Worker::introduce(Connection& connection, std::optional<ProxyVersion> version) {
+  constexpr std::uint8_t kEither = kIntroducedV1 | kIntroducedV2;
+  const std::uint8_t wanted = !version ? 0 : *version == ProxyVersion::kV1 ? kIntroducedV1 : kIntroducedV2;
+  const std::uint8_t there = connection.flags & kEither;
+  if (wanted == there) return;
+  std::size_t cut = 0;
+  if (there != 0) {
+    const auto old = parse_proxy_header(relay_.parked(connection, kClient));
+    if (old && *old) cut = (*old)->size;
+  }
+  relay_.replace_front(connection, kClient, cut, version ? header_of(connection, *version) : "");
+  connection.flags = static_cast<std::uint8_t>((connection.flags & ~kEither) | wanted);
+}
+
+std::string Worker::header_of(const Connection& connection, ProxyVersion version) const {
   if (connection.origin != kNone) {
     const Origin& origin = origins_[connection.origin];
-    header = encode_proxy_header(*service.settings.send_proxy, &origin.source, &origin.destination);
-  } else {
-    const auto source = peer_address(connection.fd[kClient]);
-    const auto destination = local_address(connection.fd[kClient]);
-    header = encode_proxy_header(*service.settings.send_proxy, source ? &*source : nullptr,
-                                 destination ? &*destination : nullptr);
+    return encode_proxy_header(version, &origin.source, &origin.destination);
   }
-  relay_.park(connection, kClient, header);
+  const auto source = peer_address(connection.fd[kClient]);
+  const auto destination = local_address(connection.fd[kClient]);
+  return encode_proxy_header(version, source ? &*source : nullptr, destination ? &*destination : nullptr);
 }
 
 // True where the instance is there already: it has taken the client's first bytes, or has gone after it was

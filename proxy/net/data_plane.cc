@@ -114,11 +114,8 @@ ServiceSettings settings_of(const config::Service& service) {
                            .hold_timeout = to_ticks(service.hold.timeout),
                            .graceful_timeout = to_ticks(service.rollover.graceful_timeout),
                            .accept_proxy = service.proxy_protocol.accept,
-                           .send_proxy = {},
                            .transparent = service.transparent,
                            .release_rate = service.hold.release_rate};
-  if (service.proxy_protocol.send == config::ProxyProtocol::kV1) settings.send_proxy = ProxyVersion::kV1;
-  if (service.proxy_protocol.send == config::ProxyProtocol::kV2) settings.send_proxy = ProxyVersion::kV2;
   return settings;
 }
 

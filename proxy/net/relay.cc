@@ -199,7 +199,7 @@ int Relay::run_early(Connection& connection) {
     return error;
   }
   Chunk& chunk = chunks_[connection.parked[kClient]];
-  if (const std::size_t room = sizeof chunk.data - chunk.end; room > 0) {
+  if (const std::size_t room = kChunkSize - std::min(kChunkSize, chunk.end); room > 0) {
     const ssize_t got = ::recv(connection.fd[kClient], chunk.data + chunk.end, room, 0);
     if (got < 0 && errno == EAGAIN) connection.side[kClient] &= static_cast<std::uint16_t>(~kReadReady);
     if (got > 0) chunk.end += static_cast<std::size_t>(got);  // there may be more: it stays ready to be read
@@ -248,6 +248,26 @@ void Relay::park(Connection& connection, unsigned from, std::string_view bytes) 
   Chunk& chunk = chunks_[connection.parked[from]];
   chunk.end = bytes.size();
   std::memcpy(chunk.data, bytes.data(), bytes.size());
+}
+
+std::string_view Relay::parked(const Connection& connection, unsigned from) {
+  if (connection.parked[from] == kNone || is_pipe(connection.parked[from])) return {};
+  const Chunk& chunk = chunks_[connection.parked[from]];
+  return {chunk.data + chunk.begin, chunk.end - chunk.begin};
+}
+
+void Relay::replace_front(Connection& connection, unsigned from, std::size_t cut, std::string_view bytes) {
+  if (connection.parked[from] == kNone) {
+    if (!bytes.empty()) park(connection, from, bytes);
+    return;
+  }
+  Chunk& chunk = chunks_[connection.parked[from]];
+  const std::size_t rest = chunk.end - chunk.begin - cut;
+  std::memmove(chunk.data + bytes.size(), chunk.data + chunk.begin + cut, rest);
+  std::memcpy(chunk.data, bytes.data(), bytes.size());
+  chunk.begin = 0;
+  chunk.end = bytes.size() + rest;
+  if (chunk.end == 0) drop_parked(connection, from);
 }
 
 // Passes the FIN on. Where the other direction has ended too, closing both sockets does that: one system call

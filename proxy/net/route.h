@@ -3,9 +3,11 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "proxy/base/address.h"
+#include "proxy/base/proxy_protocol.h"
 #include "proxy/config/config.h"
 
 namespace relayd::net {
@@ -26,6 +28,8 @@ struct Endpoint {
   std::uint32_t generation = 0;
   std::uint16_t instance = 0;
   std::shared_ptr<EndpointLoad> load;
+  // What each connection to it begins with: as its generation was started for, whatever a reload says since.
+  std::optional<ProxyVersion> send_proxy = std::nullopt;
 };
 
 // Where new connections of a service go: immutable once handed to the workers. Without endpoints, clients are

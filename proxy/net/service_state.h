@@ -73,7 +73,6 @@ struct ServiceSettings {
   Tick hold_timeout = 0;
   Tick graceful_timeout = 0;  // 0 here: clients that find no room do not keep a leaving listener
   bool accept_proxy = false;
-  std::optional<ProxyVersion> send_proxy;
   bool transparent = false;
   std::uint32_t release_rate = 0;  // clients a second
 };

@@ -13,6 +13,11 @@ std::int64_t unix_now_ms() {
       .count();
 }
 
+std::optional<ProxyVersion> version_of(config::ProxyProtocol send) {
+  if (send == config::ProxyProtocol::kOff) return std::nullopt;
+  return send == config::ProxyProtocol::kV1 ? ProxyVersion::kV1 : ProxyVersion::kV2;
+}
+
 }  // namespace
 
 void Driver::carry_out(const action::CreateGeneration& a) {
@@ -59,7 +64,8 @@ void Driver::carry_out(const action::SetRoute& a) {
   for (const RouteEntry& entry : a.route) {
     const Slot& slot = slots_.at({entry.generation, entry.instance});
     if (!slot.instance) continue;  // ended in this very step: the route without it follows
-    route->endpoints.push_back({slot.instance->address(), entry.generation, entry.instance, slot.load});
+    route->endpoints.push_back({slot.instance->address(), entry.generation, entry.instance, slot.load,
+                                version_of(definitions_.at(entry.generation)->service.proxy_protocol.send)});
   }
   data_plane_.set_route(id_, std::move(route));
   outside_.route_changed();

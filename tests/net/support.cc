@@ -135,6 +135,9 @@ void EchoServer::run() {
 }
 
 Plane::Plane(Options options) {
+  const auto send = options.service.proxy_protocol.send;
+  if (send == config::ProxyProtocol::kV1) send_proxy = ProxyVersion::kV1;
+  if (send == config::ProxyProtocol::kV2) send_proxy = ProxyVersion::kV2;
   listener = make_listener(options.listen);
   Events events;
   events.drained = [this](ServiceId id, std::uint64_t token) {
@@ -159,6 +162,7 @@ std::shared_ptr<EndpointLoad> Plane::route(const SocketAddress& address, std::ui
 }
 
 void Plane::route(std::vector<Endpoint> endpoints, config::Balance balance) {
+  for (Endpoint& endpoint : endpoints) endpoint.send_proxy = send_proxy;
   data->set_route(kService, std::make_shared<const Route>(Route{balance, std::move(endpoints)}));
 }
 

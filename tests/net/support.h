@@ -97,6 +97,8 @@ class Plane {
   std::unique_ptr<DataPlane> data;
   Listener listener;
   std::vector<std::uint64_t> drained;  // tokens
+  std::optional<ProxyVersion>
+      send_proxy;  // to the endpoints of the routes given here; as the service's at first
 
   Peer client(int receive_buffer = 0) { return Peer::connect(listener.address, receive_buffer); }
   std::shared_ptr<EndpointLoad> route(const SocketAddress& address, std::uint32_t generation = 1);

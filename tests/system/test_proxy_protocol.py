@@ -8,6 +8,7 @@ import pytest
 
 from harness import apps, haproxy, http, places, processes
 from harness.load import Load, assert_nothing_lost
+from harness.relayd import all_ready
 
 ROLLOVERS = 200 if places.SOAK else 10
 VERSIONS = ["v1", "v2"]
@@ -289,3 +290,41 @@ def test_a_silent_client_does_not_keep_relayd_from_stopping(relayd):
         silent.sendall(b"PROXY TCP4 ")
         relayd.wait_for(lambda s: s["active"] == 1, "it is connected")
         relayd.stop()
+
+
+@pytest.mark.parametrize("mode", ["phased", "hot"])
+def test_a_reload_that_changes_what_is_sent_loses_nothing(relayd, mode):
+    """Each generation gets the headers that it was started for, from its first connection to its last."""
+    relayd.start({"web": service("off", rollover={"mode": mode})}, threads=2)
+    with Load(relayd.address, clients=16, options=["--proxy-protocol", "v2"]) as load:
+        for send in ("v2", "v1", "off", "v1"):
+            before = relayd.service()["accepted"]
+            relayd.wait_for(lambda s: s["accepted"] > before + 100, "clients are being served")
+            command = service(send)["backend"]["command"]
+            relayd.change(proxy_protocol={"send": send}, backend={"command": command})
+            assert relayd.ctl_json("reload")["rolled_over"] == ["web"]
+        report = load.finish()
+    assert_nothing_lost(report, at_least=400)
+    assert "client_app refuses" not in relayd.log()
+
+
+def test_a_failed_rollover_leaves_the_old_generation_its_headers(relayd):
+    relayd.start({"web": service("v1", accept=False)})
+    relayd.change(proxy_protocol={"send": "v2"}, backend={"command": ["/bin/false"]})
+    relayd.ctl("reload", expect=None)
+    answer = ask(relayd.address, b"")
+    assert (answer["x-generation"], answer["x-client"].partition(":")[0]) == ("1", "127.0.0.1")
+    # An instance of it that is started again gets them too.
+    (pid,) = relayd.instance_pids()
+    processes.kill(pid)
+    relayd.wait_for(lambda s: relayd.instance_pids() not in ([], [pid]) and all_ready(s), "it is back")
+    assert ask(relayd.address, b"")["x-client"].startswith("127.0.0.1:")
+
+
+def test_what_is_accepted_changes_without_a_rollover(relayd):
+    relayd.start({"web": service("v1", accept=False)})
+    relayd.change(proxy_protocol={"accept": True})
+    result = relayd.ctl_json("reload")
+    assert (result["rolled_over"], result["adjusted"]) == ([], ["web"])
+    processes.wait_until(lambda: is_refused(relayd.address, b"GET / HTTP/1.1\r\n\r\n"), "headers are required")
+    assert ask(relayd.address, header("v2"))["x-client"] == "192.0.2.7:4711"
