@@ -333,5 +333,32 @@ TEST(Route, LeastConnectionsEvensOut) {
   for (const Endpoint& endpoint : endpoints) EXPECT_EQ(endpoint.load->active, 10U);
 }
 
+// The first bytes may have been read for an instance that then refused, with its header in front of them.
+TEST(Route, EachInstanceGetsTheHeaderOfItsGeneration) {
+  const std::optional<ProxyVersion> kinds[] = {std::nullopt, ProxyVersion::kV1, ProxyVersion::kV2};
+  for (const std::size_t size : {std::size_t{5}, std::size_t{100'000}}) {
+    for (const auto refusing : kinds) {
+      for (const auto taking : kinds) {
+        Plane plane(with(1));
+        Listening backend;
+        Peer client = plane.client();
+        const std::string words = pattern(size, 3);
+        client.send(words);
+        ASSERT_TRUE(plane.wait([&] { return plane.counts().held == 1; }));
+        plane.send_proxy = refusing;
+        plane.route({make_endpoint(dead_address(), 1, 0)});
+        ASSERT_TRUE(plane.wait([&] { return plane.counts().connect_failures > 0; }));
+        const SocketAddress source = *SocketAddress::parse(plane.list().front().client);
+        plane.send_proxy = taking;
+        plane.route(backend.address(), 2);
+        Peer server = backend.accept();
+        client.finish();
+        EXPECT_TRUE(server.receive_all().bytes ==
+                    (taking ? encode_proxy_header(*taking, &source, &plane.listener.address) : "") + words);
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace relayd::net::test
