@@ -69,9 +69,10 @@ enum SideFlag : std::uint16_t {
   kReadReady = 1,   // a recv may give something
   kWriteReady = 2,  // a send may take something
   kHangup = 4,      // EPOLLRDHUP was seen: a short read is followed by the end
-  kUrgent = 8,      // urgent data was seen: recv stops short at its mark, so a short read proves nothing
+  kUrgent = 8,      // urgent data was seen, or descriptors on a Unix socket: recv stops short there, so a
+                    // short read proves nothing
   kFailed = 16,     // the socket has an error: nothing can be sent any more
-  kWasReset = 32,   // a send has already consumed the ECONNRESET that recv would have told
+  kWasReset = 32,   // a send, or a first recv, has already consumed the ECONNRESET that recv would tell
   kWatched = 64,    // in the epoll set
   kWatchedForRoom = 128,  // with EPOLLOUT, which is asked for when a send first falls short
   kNoDelay = 256,  // TCP_NODELAY is set; before the first bytes it would change nothing but the system calls

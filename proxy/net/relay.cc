@@ -17,6 +17,27 @@ void count(Connection& connection, unsigned from, std::size_t size) {
   (from == kClient ? connection.bytes_in : connection.bytes_out) += size;
 }
 
+// As recv(2). That of a Unix socket stops short behind bytes that came with descriptors, which the kernel
+// drops here; it tells so by MSG_CTRUNC.
+ssize_t receive(Connection& connection, unsigned from, char* to, std::size_t size) {
+  if (!(connection.side[from] & kIsUnix)) return ::recv(connection.fd[from], to, size, 0);
+  iovec bytes{.iov_base = to, .iov_len = size};
+  msghdr message{};
+  message.msg_iov = &bytes;
+  message.msg_iovlen = 1;
+  const ssize_t got = ::recvmsg(connection.fd[from], &message, 0);
+  if (got > 0 && (message.msg_flags & MSG_CTRUNC)) connection.side[from] |= kUrgent;
+  return got;
+}
+
+// The kernel tells an error once, and then only an end: what is read before anybody can be told is
+// remembered.
+void note_early_error(Connection& connection, int error) {
+  std::uint16_t& client = connection.side[kClient];
+  if (error == EAGAIN) client &= static_cast<std::uint16_t>(~kReadReady);
+  if (error != EAGAIN && error != EINTR) client |= kWasReset;
+}
+
 // Nothing reaches the failed side any more: its peer's bytes are thrown away.
 void end_flow_into(Connection& connection, unsigned failed) {
   Flow& flow = connection.flow[1 - failed];
@@ -104,7 +125,7 @@ Next Relay::pump(Connection& connection, unsigned from) {
     if (!discard && connection.full_reads[from] >= kReadsBeforeSplice && begin_splicing(connection, from)) {
       continue;
     }
-    const ssize_t got = ::recv(connection.fd[from], buffer_, sizeof buffer_, 0);
+    const ssize_t got = receive(connection, from, buffer_, sizeof buffer_);
     if (got < 0) {
       if (errno == EINTR) continue;
       if (errno != EAGAIN) return source_failed(connection, from);
@@ -182,11 +203,9 @@ Relay::Moved Relay::flush(Connection& connection, unsigned from) {
 
 int Relay::run_early(Connection& connection) {
   if (connection.parked[kClient] == kNone) {
-    const ssize_t got = ::recv(connection.fd[kClient], buffer_, sizeof buffer_, 0);
-    if (got <= 0) {  // an end or an error is met again once the backend is there
-      if (got < 0 && errno == EAGAIN) connection.side[kClient] &= static_cast<std::uint16_t>(~kReadReady);
-      return EAGAIN;
-    }
+    const ssize_t got = receive(connection, kClient, buffer_, sizeof buffer_);
+    if (got < 0) note_early_error(connection, errno);
+    if (got <= 0) return EAGAIN;  // an end is met again once the backend is there
     const auto size = static_cast<std::size_t>(got);
     note_read(connection, kClient, size);
     hasten(connection, kBackend, size);
@@ -200,8 +219,8 @@ int Relay::run_early(Connection& connection) {
   }
   Chunk& chunk = chunks_[connection.parked[kClient]];
   if (const std::size_t room = kChunkSize - std::min(kChunkSize, chunk.end); room > 0) {
-    const ssize_t got = ::recv(connection.fd[kClient], chunk.data + chunk.end, room, 0);
-    if (got < 0 && errno == EAGAIN) connection.side[kClient] &= static_cast<std::uint16_t>(~kReadReady);
+    const ssize_t got = receive(connection, kClient, chunk.data + chunk.end, room);
+    if (got < 0) note_early_error(connection, errno);
     if (got > 0) chunk.end += static_cast<std::size_t>(got);  // there may be more: it stays ready to be read
   }
   const ssize_t sent =

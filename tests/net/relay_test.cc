@@ -2,6 +2,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include <cstring>
 #include <random>
 #include <thread>
 
@@ -19,6 +20,22 @@ struct Setting {
 
 std::string setting_name(const ::testing::TestParamInfo<Setting>& tested) {
   return std::string(tested.param.kind == Kind::kTcp ? "tcp" : "unix") + std::to_string(tested.param.threads);
+}
+
+void send_with_descriptor(int fd, std::string text) {
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof fd)] = {};
+  iovec bytes{.iov_base = text.data(), .iov_len = text.size()};
+  msghdr message{};
+  message.msg_iov = &bytes;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  cmsghdr* head = CMSG_FIRSTHDR(&message);
+  head->cmsg_level = SOL_SOCKET;
+  head->cmsg_type = SCM_RIGHTS;
+  head->cmsg_len = CMSG_LEN(sizeof fd);
+  std::memcpy(CMSG_DATA(head), &fd, sizeof fd);
+  EXPECT_EQ(::sendmsg(fd, &message, 0), static_cast<ssize_t>(text.size()));
 }
 
 // Every test over TCP and over Unix sockets (on both sides), with one worker and with several.
@@ -292,6 +309,27 @@ TEST_P(RelayTest, UrgentDataDoesNotStallWhatFollows) {
   }
 }
 
+// The kernel reads no further than to a message with descriptors, which are dropped here: what follows it is
+// not to be waited for, nor is it beyond the end.
+TEST_P(RelayTest, DescriptorsPassedAlongDoNotHideWhatFollows) {
+  if (tcp()) GTEST_SKIP() << "Unix only";
+  for (const bool ends : {false, true}) {
+    plane_.hold();
+    Peer client = plane_.client();
+    ASSERT_TRUE(plane_.wait([&] { return plane_.counts().held == 1; }));
+    send_with_descriptor(client.fd(), "a");
+    client.send("b");
+    if (ends) client.finish();
+    plane_.list();  // the worker has been told
+    plane_.route(backend_.address());
+    Peer server = backend_.accept();
+    EXPECT_EQ(server.receive(2), "ab");
+    if (ends) {
+      EXPECT_EQ(server.receive_all().error, 0);
+    }
+  }
+}
+
 TEST_P(RelayTest, DestructionClosesLiveConnections) {
   Peer client = plane_.client();
   client.send("x");
@@ -300,6 +338,25 @@ TEST_P(RelayTest, DestructionClosesLiveConnections) {
   plane_.data.reset();
   EXPECT_EQ(client.receive_all().bytes, "");
   EXPECT_EQ(server.receive_all().bytes, "");
+}
+
+// A client that was reset before anybody looked at it: whether it reaches an instance or not, the instance is
+// not told that it ended well.
+TEST(Reset, OfAClientStillInTheQueueIsNoEnd) {
+  for (const bool wrote : {false, true}) {
+    config::Service service;
+    service.hold.max_connections = 0;  // it stays in the kernel's queue until there is a route
+    Plane plane({.threads = 1, .service = service});
+    Listening backend;
+    Peer client = plane.client();
+    if (wrote) client.send("hello");
+    client.reset();
+    plane.route(backend.address());
+    if (!backend.has_client(Duration(wrote ? 20'000 : 500))) continue;
+    Peer server = backend.accept();
+    EXPECT_EQ(server.receive_all().error, ECONNRESET);
+    EXPECT_TRUE(plane.wait([&] { return plane.counts().active == 0; }));
+  }
 }
 
 }  // namespace
