@@ -72,7 +72,7 @@ enum SideFlag : std::uint16_t {
   kUrgent = 8,      // urgent data was seen, or descriptors on a Unix socket: recv stops short there, so a
                     // short read proves nothing
   kFailed = 16,     // the socket has an error: nothing can be sent any more
-  kWasReset = 32,   // a send, or a first recv, has already consumed the ECONNRESET that recv would tell
+  kWasReset = 32,   // the ECONNRESET that recv would tell has been consumed already, by a send or so
   kWatched = 64,    // in the epoll set
   kWatchedForRoom = 128,  // with EPOLLOUT, which is asked for when a send first falls short
   kNoDelay = 256,  // TCP_NODELAY is set; before the first bytes it would change nothing but the system calls

@@ -57,6 +57,8 @@ std::optional<Next> Relay::splice(Connection& connection, unsigned from, std::si
       break;
     }
     if (got <= 0) {
+      // The error is told only once: to recv it looks like an end.
+      if (got < 0 && errno != EINVAL && errno != ENOMEM) source |= kWasReset;
       connection.full_reads[from] = 0;
       break;
     }

@@ -187,6 +187,31 @@ TEST_F(ParkedFirstBytes, AreGivenUpAfterTheLastRescue) {
   EXPECT_EQ(chunks_.in_use(), 0U);
 }
 
+// Whoever splices meets the reset, not only whoever is told by an event. Nothing that was cut off must look
+// whole.
+TEST(Splice, AResetIsNoEnd) {
+  ChunkPool chunks;
+  std::atomic<std::uint64_t> descriptors{0};
+  std::atomic<std::uint64_t> most_descriptors{100};
+  PipePool pipes{descriptors, most_descriptors};
+  Relay relay{chunks, pipes};
+  TcpPair client;
+  TcpPair backend;
+  Connection connection;
+  connection.state = State::kRelaying;
+  connection.fd[kClient] = client.near.get();
+  connection.fd[kBackend] = backend.near.get();
+  connection.side[kClient] = kWriteReady;
+  connection.side[kBackend] = kReadReady | kWriteReady;
+  connection.full_reads[kBackend] = 2;  // so that it is spliced at once
+  const std::string half(50'000, 'x');
+  ASSERT_EQ(::send(backend.far.get(), half.data(), half.size(), 0), static_cast<ssize_t>(half.size()));
+  backend.reset_far();
+  EXPECT_EQ(relay.run(connection), Next::kReset);
+  EXPECT_EQ(connection.bytes_out, half.size());
+  EXPECT_EQ(descriptors, 2U) << "a pipe was used";
+}
+
 class BalancerTest : public ::testing::Test {
  protected:
   BalancerTest() {
