@@ -269,7 +269,7 @@ void Worker::hand_over(ServiceState& service, int fd, bool is_unix, bool held, W
   const auto client = std::make_shared<Descriptor>(fd);
   to.post([client, is_unix, held, id = service.id, shared = service.shared](Worker& worker) {
     ServiceState* there = worker.find(id);
-    if (there != nullptr && there->shared == shared) {
+    if (there != nullptr && there->shared == shared && !there->removed) {
       worker.take_in(*there, client->release(), is_unix, held);
       return;
     }

@@ -32,8 +32,8 @@ Duration to_duration(Tick ticks) { return Duration(ticks * kMillisecondsPerTick)
 
 }  // namespace
 
-void Worker::add_service(ServiceId id, std::shared_ptr<ServiceShared> shared, const ServiceSettings& settings,
-                         const std::vector<int>& listeners) {
+void Worker::add_service(ServiceId id, std::shared_ptr<ServiceShared> shared,
+                         const ServiceSettings& settings) {
   if (services_.size() <= id) services_.resize(id + 1U);
   services_[id] = std::make_unique<ServiceState>();
   ServiceState& service = *services_[id];
@@ -41,7 +41,6 @@ void Worker::add_service(ServiceId id, std::shared_ptr<ServiceShared> shared, co
   service.counters = &shared->counters[number_];
   service.shared = std::move(shared);
   service.settings = settings;
-  for (const int fd : listeners) add_listener(service, fd);
 }
 
 void Worker::update_service(ServiceId id, const ServiceSettings& settings, const std::vector<int>& listeners,
@@ -74,6 +73,7 @@ void Worker::remove_service(ServiceId id, std::function<void()> done) {
     done();
     return;
   }
+  service->removed = true;
   for (ListenerSlot& slot : listeners_) {
     if (slot.fd >= 0 && slot.service == id) end_leaving(slot);
   }

@@ -132,8 +132,10 @@ void DataPlane::add_service(ServiceId id, const config::Service& service,
                             const std::vector<const Listener*>& listeners) {
   const auto shared = std::make_shared<ServiceShared>(impl_->plane.workers);
   impl_->services[id] = shared;
-  impl_->to_all([=, settings = settings_of(service), sockets = prepare(listeners)](Worker& worker) {
-    worker.add_service(id, shared, settings, sockets);
+  const ServiceSettings settings = settings_of(service);
+  impl_->to_all([=](Worker& worker) { worker.add_service(id, shared, settings); });
+  impl_->to_all([=, sockets = prepare(listeners)](Worker& worker) {
+    worker.update_service(id, settings, sockets, [] {});
   });
 }
 

@@ -123,6 +123,7 @@ struct ServiceState {
   Tick retry_at = 0;
   bool release_queued = false;  // on the worker's list of services with clients to release
   bool paused = false;          // its listeners are out of the epoll set: there is no room
+  bool removed = false;         // being closed: a client that is still handed over finds nobody
 
   std::vector<std::function<void()>> after_greetings;  // to be called when nobody is greeting
 

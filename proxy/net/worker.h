@@ -39,8 +39,9 @@ class Worker {
   void stop();
 
   // Commands. Each `done` runs in the worker's thread, at most once.
-  void add_service(ServiceId id, std::shared_ptr<ServiceShared> shared, const ServiceSettings& settings,
-                   const std::vector<int>& listeners);
+  // Its listeners come by update_service(), once every worker has been sent this: whoever accepts may hand a
+  // client over to any of them.
+  void add_service(ServiceId id, std::shared_ptr<ServiceShared> shared, const ServiceSettings& settings);
   void update_service(ServiceId id, const ServiceSettings& settings, const std::vector<int>& listeners,
                       std::function<void()> done);
   void stop_accepting(ServiceId id, std::function<void()> done);
