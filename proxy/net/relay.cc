@@ -223,6 +223,7 @@ int Relay::run_early(Connection& connection) {
     if (got < 0) note_early_error(connection, errno);
     if (got > 0) chunk.end += static_cast<std::size_t>(got);  // there may be more: it stays ready to be read
   }
+  hasten(connection, kBackend, chunk.end - chunk.begin);
   const ssize_t sent =
       ::send(connection.fd[kBackend], chunk.data + chunk.begin, chunk.end - chunk.begin, MSG_NOSIGNAL);
   if (sent < 0) return errno;
@@ -306,9 +307,11 @@ Next Relay::source_failed(Connection& connection, unsigned from) {
   return Next::kReset;
 }
 
+// Whatever the error was, recv will not tell it again, but for these two, which consume none.
 void Relay::sink_failed(Connection& connection, unsigned to, int error) {
+  const bool consumed = error != EPIPE && error != ENOTCONN;
   drop_parked(connection, 1 - to);
-  connection.side[to] |= kFailed | kReadReady | (error == ECONNRESET ? kWasReset : 0);
+  connection.side[to] |= kFailed | kReadReady | (consumed ? kWasReset : 0);
   end_flow_into(connection, to);
 }
 
