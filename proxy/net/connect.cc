@@ -114,6 +114,10 @@ Worker::Attempt Worker::attempt(ServiceState& service, Index index, Index endpoi
     return Attempt::kUnderWay;
   }
   if (!watch(index, kBackend)) {
+    if (connection.bytes_in != 0) {  // it has taken some: nobody else can be given the rest
+      close_connection(index, true);
+      return Attempt::kUnderWay;
+    }
     unlist(service, index);
     leave_backend(service, connection);
     return Attempt::kShortage;
