@@ -315,6 +315,7 @@ TEST_P(RelayTest, DescriptorsPassedAlongDoNotHideWhatFollows) {
   if (tcp()) GTEST_SKIP() << "Unix only";
   for (const bool ends : {false, true}) {
     plane_.hold();
+    plane_.list();  // every worker holds
     Peer client = plane_.client();
     ASSERT_TRUE(plane_.wait([&] { return plane_.counts().held == 1; }));
     send_with_descriptor(client.fd(), "a");
