@@ -128,6 +128,7 @@ void Step::begin_drain(Generation& g) {
   update_route();
   note(Kind::kDraining, g.number, -1, "for at most " + config::format_duration(s_.policy.graceful_timeout));
   emit(action::Drain{g.number, -1, g.drain});
+  begin_spread(g);  // where it takes all of the drain
   for (std::size_t n = 0; n < g.instances.size(); ++n) {
     const auto i = static_cast<InstanceIndex>(n);
     Instance& instance = g.instances[n];

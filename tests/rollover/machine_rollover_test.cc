@@ -83,8 +83,7 @@ TEST_F(Machine, ASpreadAsLongAsTheDrainBeginsWithIt) {
   policy.close_spread = policy.graceful_timeout;
   serve();
   roll(Mode::kPhased);
-  ready(2);
-  EXPECT_THAT(later(0ms), ElementsAre("spread 1 over 30000"));
+  EXPECT_THAT(ready(2), ElementsAre("route 2.0", "drain 1", "spread 1 over 30000", "ended done"));
   EXPECT_THAT(drained(1), ElementsAre("stop 1.0"));
 }
 
