@@ -8,17 +8,14 @@
 
 namespace relayd::net {
 
-// For a PROXY header in front of what was read.
-inline constexpr std::size_t kHeaderRoom = 128;
-// What one recv may give, and what one direction may have parked: with its bounds and a header, 64 KiB of
-// whole pages.
-inline constexpr std::size_t kChunkSize = std::size_t{64} * 1024 - 2 * sizeof(std::size_t) - kHeaderRoom;
+// What one recv may give, and what one direction may have parked: with its bounds, 64 KiB of whole pages.
+inline constexpr std::size_t kChunkSize = std::size_t{64} * 1024 - 2 * sizeof(std::size_t);
 
 // Bytes that were read and could not be sent yet.
 struct Chunk {
   std::size_t begin = 0;
   std::size_t end = 0;
-  char data[kChunkSize + kHeaderRoom];
+  char data[kChunkSize];
 };
 static_assert(sizeof(Chunk) == std::size_t{64} * 1024);
 

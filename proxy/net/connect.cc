@@ -77,17 +77,18 @@ Worker::Attempt Worker::attempt(ServiceState& service, Index index, Index endpoi
   const bool at_once = ::connect(fd, address.get(), address.length()) == 0;
   const bool begun = at_once || errno == EINPROGRESS || errno == EINTR;
   int error = begun ? 0 : errno;
+  connection.flags &= static_cast<std::uint8_t>(~kIntroduced);
   if (begun) {
     connection.fd[kBackend] = fd;
     connection.side[kBackend] = address.is_unix() ? kIsUnix | kNoDelay : 0;
     if (at_once) connection.side[kBackend] |= kWriteReady;
     connection.flow[kBackend] = Flow::kOpen;
-    introduce(connection, endpoints_[endpoint].endpoint.send_proxy);
   }
   // Not where a dead loopback address may have answered itself: see connected_to_itself().
   const bool sure = !service.probing && !endpoints_[endpoint].has_failed;
   const bool early = begun && !at_once && sure && address.is_loopback();
-  const bool connected = at_once || (early && try_early(service, connection, error));
+  const bool connected =
+      at_once || (early && try_early(service, connection, endpoints_[endpoint].endpoint, error));
   if (error != 0) {
     ::close(fd);
     connection.fd[kBackend] = -1;
@@ -174,20 +175,18 @@ bool Worker::take_source(ServiceState& service, const Connection& connection, in
   return false;
 }
 
-// Puts the PROXY header in front of what goes to the instance. It is among the parked bytes, and so goes to
-// whichever instance takes the first byte; one of another generation may want another header.
-void Worker::introduce(Connection& connection, std::optional<ProxyVersion> version) {
-  constexpr std::uint8_t kEither = kIntroducedV1 | kIntroducedV2;
-  const std::uint8_t wanted = !version ? 0 : *version == ProxyVersion::kV1 ? kIntroducedV1 : kIntroducedV2;
-  const std::uint8_t there = connection.flags & kEither;
-  if (wanted == there) return;
-  std::size_t cut = 0;
-  if (there != 0) {
-    const auto old = parse_proxy_header(relay_.parked(connection, kClient));
-    if (old && *old) cut = (*old)->size;
+// Sends the PROXY header on a new backend connection; the errno of the send, EAGAIN where it is not connected
+// yet. The header is smaller than any send buffer: it is taken whole or not at all. `more`: bytes of the
+// client follow at once.
+int Worker::introduce(Connection& connection, std::optional<ProxyVersion> version, bool more) {
+  if (!version || (connection.flags & kIntroduced)) return 0;
+  const std::string header = header_of(connection, *version);
+  if (::send(connection.fd[kBackend], header.data(), header.size(), MSG_NOSIGNAL | (more ? MSG_MORE : 0)) <
+      0) {
+    return errno;
   }
-  relay_.replace_front(connection, kClient, cut, version ? header_of(connection, *version) : "");
-  connection.flags = static_cast<std::uint8_t>((connection.flags & ~kEither) | wanted);
+  connection.flags |= kIntroduced;
+  return 0;
 }
 
 std::string Worker::header_of(const Connection& connection, ProxyVersion version) const {
@@ -202,9 +201,10 @@ std::string Worker::header_of(const Connection& connection, ProxyVersion version
 
 // True where the instance is there already: it has taken the client's first bytes, or has gone after it was
 // connected. `error`: the connect has failed.
-bool Worker::try_early(ServiceState& service, Connection& connection, int& error) {
+bool Worker::try_early(ServiceState& service, Connection& connection, const Endpoint& endpoint, int& error) {
   const std::uint64_t before = connection.bytes_in;
-  const int outcome = relay_.run_early(connection);
+  int outcome = introduce(connection, endpoint.send_proxy, has_bytes(connection.fd[kClient]));
+  if (outcome == 0) outcome = relay_.run_early(connection);
   note_traffic(service, connection, before, connection.bytes_out);
   if (outcome == 0) return true;
   if (outcome == EAGAIN) return false;
@@ -256,6 +256,14 @@ void Worker::established(ServiceState& service, Index index) {
       connected_to_itself(connection.fd[kBackend], entry.endpoint.address)) {
     connect_failed(service, index, ECONNREFUSED);
     return;
+  }
+  if (!(connection.side[kBackend] & kFailed)) {
+    const bool more = connection.parked[kClient] != kNone;
+    const int error = introduce(connection, entry.endpoint.send_proxy, more);
+    if (error != 0 && !died_connected(connection, error)) {
+      connect_failed(service, index, error);
+      return;
+    }
   }
   endpoints_.note_success(connection.endpoint);
   entry.endpoint.load->connections.fetch_add(1, std::memory_order_relaxed);

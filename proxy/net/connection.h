@@ -83,10 +83,8 @@ enum ConnectionFlag : std::uint8_t {
   kQueuedAgain = 1,  // on the worker's run-again list
   // The backend's process has ended: once its bytes are passed on, nobody is left to talk to.
   kNobodyBehind = 2,
-  kWaited = 4,  // has been held
-  // A PROXY header of this version for the backend is in front of the parked bytes, or has been sent.
-  kIntroducedV1 = 8,
-  kIntroducedV2 = 16,
+  kWaited = 4,      // has been held
+  kIntroduced = 8,  // the PROXY header has been sent on this backend connection
 };
 
 // Connection::parked names a chunk, or with this bit a pipe.

@@ -227,10 +227,12 @@ void Worker::sweep_one(const Sweep& sweep, Index index) {
       if (connection.state == State::kHeld) close_connection(index);
       return;
     case Sweep::What::kEnded:
-      if (connection.state != State::kRelaying || connection.endpoint == kNone ||
+      if (connection.endpoint == kNone ||
           !is_of(endpoints_[connection.endpoint].endpoint, sweep.generation, sweep.instance)) {
         return;
       }
+      if (connection.state == State::kLingering) leave_backend(service, connection);
+      if (connection.state != State::kRelaying) return;
       connection.flags |= kNobodyBehind;
       relay(index);
       return;

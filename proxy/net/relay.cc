@@ -270,26 +270,6 @@ void Relay::park(Connection& connection, unsigned from, std::string_view bytes) 
   std::memcpy(chunk.data, bytes.data(), bytes.size());
 }
 
-std::string_view Relay::parked(const Connection& connection, unsigned from) {
-  if (connection.parked[from] == kNone || is_pipe(connection.parked[from])) return {};
-  const Chunk& chunk = chunks_[connection.parked[from]];
-  return {chunk.data + chunk.begin, chunk.end - chunk.begin};
-}
-
-void Relay::replace_front(Connection& connection, unsigned from, std::size_t cut, std::string_view bytes) {
-  if (connection.parked[from] == kNone) {
-    if (!bytes.empty()) park(connection, from, bytes);
-    return;
-  }
-  Chunk& chunk = chunks_[connection.parked[from]];
-  const std::size_t rest = chunk.end - chunk.begin - cut;
-  std::memmove(chunk.data + bytes.size(), chunk.data + chunk.begin + cut, rest);
-  std::memcpy(chunk.data, bytes.data(), bytes.size());
-  chunk.begin = 0;
-  chunk.end = bytes.size() + rest;
-  if (chunk.end == 0) drop_parked(connection, from);
-}
-
 // Passes the FIN on. Where the other direction has ended too, closing both sockets does that: one system call
 // less.
 void Relay::finish(Connection& connection, unsigned from) {

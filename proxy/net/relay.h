@@ -37,11 +37,6 @@ class Relay {
   int run_early(Connection& connection);
   // Gives back what a direction has parked, if anything; its bytes are lost.
   void drop_parked(Connection& connection, unsigned from);
-  // Replaces the first `cut` of the parked bytes by these, at most kHeaderRoom, in front of all that the
-  // source sends. Nothing has been sent yet.
-  void replace_front(Connection& connection, unsigned from, std::size_t cut, std::string_view bytes);
-  // What is parked in a chunk; valid until the next call.
-  std::string_view parked(const Connection& connection, unsigned from);
   // Parks bytes, at most kChunkSize. Nothing is parked there.
   void park(Connection& connection, unsigned from, std::string_view bytes);
 

@@ -167,9 +167,9 @@ class Worker {
   Attempt attempt(ServiceState& service, Index index, Index endpoint);
   int open_socket(ServiceState& service, const Connection& connection, const SocketAddress& address);
   bool take_source(ServiceState& service, const Connection& connection, int fd, int family);
-  void introduce(Connection& connection, std::optional<ProxyVersion> version);
+  int introduce(Connection& connection, std::optional<ProxyVersion> version, bool more);
   std::string header_of(const Connection& connection, ProxyVersion version) const;
-  bool try_early(ServiceState& service, Connection& connection, int& error);
+  bool try_early(ServiceState& service, Connection& connection, const Endpoint& endpoint, int& error);
   bool died_connected(Connection& connection, int error);
   void on_connecting_event(Index index, unsigned side, std::uint32_t events);
   void established(ServiceState& service, Index index);

@@ -202,6 +202,25 @@ TEST_P(Sending, AClientThatIsHeldAndPassedOnIsIntroducedOnce) {
   EXPECT_EQ(sources.size(), 10U);
 }
 
+// The header is relayd's own: an instance that has read no more of a client can be exchanged for another.
+TEST_P(Sending, AnInstanceThatDiesWithNothingButTheHeaderIsReplaced) {
+  Plane plane(with(service(false, GetParam())));
+  Listening first;
+  Listening second;
+  plane.route(first.address());
+  Peer client = plane.client();
+  Peer dying = first.accept();
+  const std::optional<SocketAddress> source = receive_header(dying).source;
+  plane.route(second.address(), 2);
+  plane.list();  // the route is there
+  dying.reset();
+  Peer server = second.accept();
+  EXPECT_EQ(receive_header(server).source, source);
+  client.send("hello");
+  EXPECT_EQ(server.receive(5), "hello");
+  EXPECT_EQ(plane.list().front().bytes_in, 5U);
+}
+
 TEST_P(Sending, LargeFirstWordsComeWholeBehindTheHeader) {
   Plane plane(with(service(true, GetParam()), 3));
   Listening backend;

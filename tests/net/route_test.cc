@@ -360,5 +360,29 @@ TEST(Route, EachInstanceGetsTheHeaderOfItsGeneration) {
   }
 }
 
+// It lingers for the client's sake alone: its generation waits only while the process may still be there.
+TEST_P(RouteTest, AClientThatLingersDoesNotHoldUpTheDrainOfAProcessThatHasEnded) {
+  Listening backend;
+  plane_.route(backend.address(), 1);
+  Peer client = plane_.client();
+  client.send("question");
+  {
+    Peer server = backend.accept();
+    EXPECT_EQ(server.receive(8), "question");
+    server.send("answer");
+  }
+  EXPECT_EQ(client.receive_all().bytes, "answer");
+  ASSERT_TRUE(plane_.wait([&] {
+    client.send("and more");
+    return plane_.list().front().state == "lingering";
+  }));
+  plane_.hold();
+  plane_.data->drain(Plane::kService, 1, -1, 5);
+  plane_.list();
+  EXPECT_FALSE(was_drained(5));
+  plane_.data->process_ended(Plane::kService, 1, -1);
+  EXPECT_TRUE(plane_.wait([&] { return was_drained(5); }));
+}
+
 }  // namespace
 }  // namespace relayd::net::test
