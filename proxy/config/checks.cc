@@ -291,6 +291,14 @@ void check_service(const Section& services, const Service& service, std::vector<
                       " and " + format_duration(service.rollover.graceful_timeout) +
                       "), at whose end everything is closed: make it at most as long");
   }
+  if (service.rollover.tunnel_timeout) {
+    section.bounded("rollover.tunnel_timeout", *service.rollover.tunnel_timeout, 0s, 8760h);
+  }
+  if (service.protocol == Protocol::kTcp) {
+    const std::string cure = "has no effect with 'protocol: tcp': write 'protocol: http', or remove it";
+    if (service.forwarded_headers) section.fault("forwarded_headers", cure);
+    if (service.rollover.tunnel_timeout) section.fault("rollover.tunnel_timeout", cure);
+  }
   check_transparent(section, service);
 }
 

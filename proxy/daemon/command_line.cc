@@ -87,7 +87,6 @@ config::Config config_from(const Flags& flags, std::vector<std::string> command,
   service.listen = flags.listen;
   service.backend.command = std::move(command);
   service.health.path = flags.health_path;
-  service.protocol_written = !flags.protocol.empty();
   config.control.socket = flags.control;
   config.pid_file = flags.pid_file;
   config.admin_listen = flags.admin;

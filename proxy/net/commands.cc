@@ -14,6 +14,10 @@ const char* state_name(const Connection& connection) {
   switch (connection.state) {
     case State::kGreeting:
       return "greeting";
+    case State::kIdle:
+      return "idle";
+    case State::kReading:
+      return "reading";
     case State::kHeld:
       return "held";
     case State::kConnecting:
@@ -50,7 +54,10 @@ void Worker::update_service(ServiceId id, const ServiceSettings& settings, const
     done();
     return;
   }
-  if (settings.idle_timeout != service->settings.idle_timeout) service->relist = service->relaying.size();
+  if (settings.idle_timeout != service->settings.idle_timeout) {
+    service->relist = service->relaying.size();
+    service->relist_idle = service->idle.size();
+  }
   service->settings = settings;
   room_made_ = true;
   if (!service->route.empty()) queue_release(*service);  // those whom only the old pace kept back
@@ -119,16 +126,24 @@ void Worker::drain(ServiceId id, std::uint32_t generation, int instance, std::fu
   }
   service->drains.push_back({generation, instance, std::move(done)});
   check_drains(*service);
+  if (service->settings.protocol == config::Protocol::kTcp || service->drains.empty()) return;
+  sweeps_.push_back({.service = id,
+                     .what = Sweep::What::kMove,
+                     .generation = generation,
+                     .instance = instance,
+                     .next = 0,
+                     .done = nullptr});
 }
 
-void Worker::cut(ServiceId id, std::uint32_t generation, int instance) {
+void Worker::cut(ServiceId id, std::uint32_t generation, int instance, ConnectionKind kind) {
   if (find(id) == nullptr) return;
   sweeps_.push_back({.service = id,
                      .what = Sweep::What::kGeneration,
                      .generation = generation,
                      .instance = instance,
                      .next = 0,
-                     .done = nullptr});
+                     .done = nullptr,
+                     .kind = kind});
 }
 
 void Worker::process_ended(ServiceId id, std::uint32_t generation, int instance) {

@@ -90,7 +90,7 @@ void Worker::release(ServiceState& service) {
     if (probe) service.retry_at = now_ + kRetryPause;
     const Index index = service.held.front();
     leave_hold(service, index);
-    connect(service, index);
+    start(service, index);
     if (probe) return;
   }
   if (!service.route.empty()) queue_release(service);
@@ -112,7 +112,18 @@ bool Worker::may_release(const ServiceState& service) const {
   return false;
 }
 
-// While they are only kept back by the pace, nobody is sent away for having waited too long.
+// Has waited for longer than hold.timeout.
+void Worker::send_away(ServiceState& service, Index index) {
+  if (!speaks_http(service, slab_[index])) {
+    close_connection(index);
+  } else if (service.route.empty()) {
+    answer_http(service, index, 503, "no instance of the app is ready; try again");
+  } else {
+    answer_http(service, index, 502, "no instance of the app could be connected");
+  }
+}
+
+// While they are only kept back by the pace, nobody is sent away.
 void Worker::expire_held(ServiceState& service) {
   if (service.settings.hold_timeout == 0) return;
   for (Index index = service.held.front(); index != kNone;) {
@@ -120,10 +131,10 @@ void Worker::expire_held(ServiceState& service) {
     if (reached(now_, slab_[index].held_since + service.settings.hold_timeout)) {
       if (service.settings.release_rate != 0 && !service.route.empty() && !service.probing) {
         leave_hold(service, index);
-        connect(service, index);
+        start(service, index);
       } else {
         add(service.counters->hold_timeouts, 1);
-        close_connection(index);
+        send_away(service, index);
       }
     }
     index = next;

@@ -268,7 +268,8 @@ Launch Driver::launch_of(const config::Service& service) const {
 
 Policy Driver::policy_of(const config::Service& service) const {
   return Policy{service.rollover.graceful_timeout, service.rollover.max_old_generations,
-                service.rollover.close_spread};
+                service.rollover.close_spread,
+                service.rollover.tunnel_timeout.value_or(service.rollover.graceful_timeout)};
 }
 
 // Definitions stay as long as something of the generation runs, or may be started again.

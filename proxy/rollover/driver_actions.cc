@@ -73,7 +73,7 @@ void Driver::carry_out(const action::SetRoute& a) {
 
 void Driver::carry_out(const action::Drain& a) { data_plane_.drain(id_, a.generation, a.instance, a.drain); }
 
-void Driver::carry_out(const action::Cut& a) { data_plane_.cut(id_, a.generation, a.instance); }
+void Driver::carry_out(const action::Cut& a) { data_plane_.cut(id_, a.generation, a.instance, a.kind); }
 
 void Driver::carry_out(const action::SpreadCloses& a) {
   data_plane_.spread_closes(id_, a.generation, a.over);

@@ -122,7 +122,13 @@ GenerationNumber Step::create(const Launch& launch, GenerationNumber copy_of, Ge
 
 void Step::begin_drain(Generation& g) {
   g.state = GenerationState::kDraining;
-  g.due = now_ + s_.policy.graceful_timeout;
+  const auto [sooner, later] = std::minmax(s_.policy.graceful_timeout, s_.policy.tunnel_timeout);
+  g.due = now_ + later;
+  if (sooner != later) {
+    g.sooner_due = now_ + sooner;
+    g.sooner_kind =
+        sooner == s_.policy.tunnel_timeout ? net::ConnectionKind::kTunnels : net::ConnectionKind::kPlain;
+  }
   if (s_.policy.close_spread > Duration::zero()) g.spread_due = *g.due - s_.policy.close_spread;
   g.drain = ++s_.last_drain;
   update_route();
@@ -143,6 +149,14 @@ void Step::begin_drain(Generation& g) {
   }
 }
 
+void Step::cut_sooner(Generation& g) {
+  if (!g.sooner_due || *g.sooner_due > now_) return;
+  g.sooner_due.reset();
+  note(Kind::kCut, g.number, -1,
+       g.sooner_kind == net::ConnectionKind::kTunnels ? "tunnels" : "all but tunnels");
+  emit(action::Cut{g.number, -1, g.sooner_kind});
+}
+
 void Step::begin_spread(Generation& g) {
   if (!g.spread_due || *g.spread_due > now_) return;
   g.spread_due.reset();
@@ -155,6 +169,7 @@ void Step::serve_again(Generation& g) {
   g.state = GenerationState::kServing;
   g.due.reset();
   g.spread_due.reset();
+  g.sooner_due.reset();
   g.drain = 0;
   resize(g, s_.last_launch.instances);  // as `scale` may have changed it meanwhile
   update_route();
@@ -164,6 +179,7 @@ void Step::stop_generation(Generation& g) {
   g.state = GenerationState::kStopping;
   g.due.reset();
   g.spread_due.reset();
+  g.sooner_due.reset();
   g.drain = 0;
   for (std::size_t i = 0; i < g.instances.size(); ++i) stop_instance(g, static_cast<InstanceIndex>(i));
 }
@@ -183,6 +199,7 @@ void Step::kill_generation(Generation& g) {
   g.state = GenerationState::kStopping;
   g.due.reset();
   g.spread_due.reset();
+  g.sooner_due.reset();
   for (std::size_t i = 0; i < g.instances.size(); ++i) kill_instance(g, static_cast<InstanceIndex>(i));
 }
 

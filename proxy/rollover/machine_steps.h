@@ -52,6 +52,7 @@ class Step {
   // Generations and instances: machine_instances.cc
   GenerationNumber create(const Launch& launch, GenerationNumber copy_of, GenerationState state);
   void begin_drain(Generation& g);
+  void cut_sooner(Generation& g);
   void begin_spread(Generation& g);
   void serve_again(Generation& g);
   void stop_generation(Generation& g);

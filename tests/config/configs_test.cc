@@ -60,7 +60,6 @@ TEST(Configs, ReferenceShowsTheDefaults) {
   expected.name = shown.name;
   expected.listen = shown.listen;
   expected.protocol = Protocol::kTcp;
-  expected.protocol_written = true;
   expected.backend.command = shown.backend.command;
   expected.backend.directory = "/srv";
   expected.backend.env = {{"APP_ENV", "production"}, {"APP_RELEASE", "{generation}"}};

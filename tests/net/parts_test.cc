@@ -81,10 +81,10 @@ TEST(ChunkPool, GivesEachBorrowerItsOwn) {
   std::vector<Index> borrowed;
   for (char i = 0; i < 100; ++i) {
     borrowed.push_back(pool.borrow());
-    pool[borrowed.back()].data[0] = i;
+    pool[borrowed.back()].data()[0] = i;
   }
   EXPECT_EQ(pool.in_use(), 100U);
-  for (char i = 0; i < 100; ++i) EXPECT_EQ(pool[borrowed[static_cast<std::size_t>(i)]].data[0], i);
+  for (char i = 0; i < 100; ++i) EXPECT_EQ(pool[borrowed[static_cast<std::size_t>(i)]].data()[0], i);
   for (const Index index : borrowed) pool.give_back(index);
   EXPECT_EQ(pool.in_use(), 0U);
   EXPECT_EQ(pool[pool.borrow()].end, 0U);
@@ -141,8 +141,7 @@ class ParkedFirstBytes : public ::testing::Test {
     connection_.state = State::kRelaying;
     connection_.parked[kClient] = chunks_.borrow();
     Chunk& chunk = chunks_[connection_.parked[kClient]];
-    std::memcpy(chunk.data, "hello", 5);
-    chunk.end = 5;
+    chunk.append("hello");
     connect_to(dying_);
     connection_.fd[kClient] = client_.near.get();
     connection_.side[kClient] = kWriteReady;
@@ -157,7 +156,8 @@ class ParkedFirstBytes : public ::testing::Test {
   std::atomic<std::uint64_t> descriptors_{0};
   std::atomic<std::uint64_t> most_descriptors_{100};
   PipePool pipes_{descriptors_, most_descriptors_};
-  Relay relay_{chunks_, pipes_};
+  ChunkPool small_chunks_{kSmallChunkSize};
+  Relay relay_{chunks_, small_chunks_, pipes_};
   Connection connection_;
   TcpPair client_;
   TcpPair dying_;

@@ -68,6 +68,34 @@ TEST_F(Machine, PhasedCutsWhatIsOverdue) {
   EXPECT_THAT(later(5s), ElementsAre("kill 1.0"));
 }
 
+TEST_F(Machine, TunnelsMayStayLongerThanTheRest) {
+  policy.tunnel_timeout = 90s;
+  serve();
+  roll(Mode::kPhased);
+  ready(2);
+  EXPECT_THAT(later(30s), ElementsAre("cut 1 plain"));
+  EXPECT_THAT(later(60s - 1ms), IsEmpty());
+  EXPECT_THAT(later(1ms), ElementsAre("cut 1", "stop 1.0"));
+}
+
+TEST_F(Machine, TunnelsMayHaveToGoSooner) {
+  policy.tunnel_timeout = 5s;
+  serve();
+  roll(Mode::kPhased);
+  ready(2);
+  EXPECT_THAT(later(5s), ElementsAre("cut 1 tunnels"));
+  EXPECT_THAT(later(25s), ElementsAre("cut 1", "stop 1.0"));
+}
+
+TEST_F(Machine, ADrainThatEndsForgetsWhatWasToBeCut) {
+  policy.tunnel_timeout = 5s;
+  serve();
+  roll(Mode::kPhased);
+  ready(2);
+  EXPECT_THAT(drained(1), ElementsAre("stop 1.0"));
+  EXPECT_THAT(later(5s), ElementsAre("kill 1.0"));
+}
+
 TEST_F(Machine, ClosesAreSpreadOverTheEndOfTheDrain) {
   policy.close_spread = 10s;
   serve();

@@ -1,0 +1,414 @@
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <string>
+#include <utility>
+
+#include "proxy/http/first_bytes.h"
+#include "proxy/net/answers.h"
+#include "proxy/net/relay.h"
+
+// HTTP/1: one request after the other, each with its response, byte for byte as they come. Heads are read
+// whole, bodies go through pump() as far as they reach. A request stays in the client's chunk until the first
+// byte of its response, so that it can be sent again.
+namespace relayd::net {
+
+Next Relay::run_http(Connection& connection, Exchange& exchange, std::string_view forwarded) {
+  for (;;) {
+    if (connection.side[kClient] & kFailed) return Next::kReset;
+    const Stage before = exchange.stage;
+    if (exchange.stage == Stage::kAwaited) {
+      const Next next = await_request(connection, exchange, forwarded);
+      if (next != Next::kAgain) return next;
+      if (connection.fd[kBackend] < 0) return Next::kNeedBackend;
+    }
+    const Next up = send_request(connection, exchange);
+    if (up != Next::kWait && up != Next::kAgain) return up;
+    Next down = Next::kWait;
+    if (exchange.stage == Stage::kUnanswered) down = await_response(connection, exchange);
+    if (down == Next::kWait && exchange.stage == Stage::kAnswering)
+      down = pass_response(connection, exchange);
+    if (down != Next::kWait && down != Next::kAgain) return down;
+    if (exchange.stage == before) {
+      return up == Next::kAgain || down == Next::kAgain ? Next::kAgain : Next::kWait;
+    }
+  }
+}
+
+// ---- The request ----
+
+// kAgain: a request is in hand.
+Next Relay::await_request(Connection& connection, Exchange& exchange, std::string_view forwarded) {
+  for (;;) {
+    std::string_view bytes;
+    if (const Next next = read_client(connection, exchange, bytes); next != Next::kAgain) return next;
+    if (const std::size_t empty = http::skip_empty_lines(bytes); empty > 0) {
+      bytes.remove_prefix(empty);
+      exchange.searched = 0;
+    }
+    if (exchange.flags & kGuessing) {
+      const http::Guess guess = http::looks_like_http1_request(bytes);
+      if (guess != http::Guess::kMore) exchange.flags &= static_cast<std::uint16_t>(~kGuessing);
+      if (guess == http::Guess::kNo) {
+        keep_request(connection, exchange, bytes);
+        return Next::kOpaque;
+      }
+    }
+    const auto size = http::find_head_end(bytes, exchange.searched);
+    if (!size) return answer(connection, exchange, size.error().status, size.error().reason);
+    if (*size > 0) return take_request(connection, exchange, bytes, *size, forwarded);
+    if (bytes.size() >= kChunkSize)
+      return answer(connection, exchange, 431, "the head is larger than 64 KiB");
+    exchange.searched = static_cast<std::uint32_t>(bytes.size());
+    keep_request(connection, exchange, bytes);
+  }
+}
+
+// All bytes of the client that are in hand, with new ones among them; in the chunk, or in the buffer alone.
+// kAgain: there are such.
+Next Relay::read_client(Connection& connection, Exchange& exchange, std::string_view& bytes) {
+  std::uint16_t& side = connection.side[kClient];
+  if (connection.parked[kClient] != kNone) {
+    bytes = chunk_of(connection.parked[kClient]).bytes();
+    if (bytes.size() > exchange.searched) return Next::kAgain;  // behind the last request
+  }
+  for (;;) {
+    if (side & kFailed) return Next::kReset;
+    if (!(side & kReadReady)) return Next::kWait;
+    const std::size_t wanted = sizeof buffer_ - bytes.size();
+    const ssize_t got = receive(connection, kClient, buffer_, wanted);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && errno == EAGAIN) {
+      side &= static_cast<std::uint16_t>(~kReadReady);
+      return Next::kWait;
+    }
+    if (got < 0) {
+      side |= kFailed;
+      return Next::kReset;
+    }
+    if (got == 0) return Next::kClose;  // between two requests, or within a head
+    note_read(connection, kClient, static_cast<std::size_t>(got), wanted);
+    const std::string_view read(buffer_, static_cast<std::size_t>(got));
+    if (bytes.empty()) {
+      bytes = read;
+    } else {
+      keep_request(connection, exchange, bytes);  // where it is, unless it needs more room
+      Index& parked = connection.parked[kClient];
+      if (chunk_of(parked).room() < read.size()) {
+        const Index larger = borrow_chunk(kChunkSize);
+        chunk_of(larger).append(chunk_of(parked).bytes());
+        give_back(std::exchange(parked, larger));
+      }
+      chunk_of(parked).append(read);
+      bytes = chunk_of(parked).bytes();
+    }
+    return Next::kAgain;
+  }
+}
+
+// `bytes` are in the buffer, or all that is in the chunk but what was dropped from its front.
+void Relay::keep_request(Connection& connection, Exchange&, std::string_view bytes) {
+  if (connection.parked[kClient] == kNone) {
+    if (!bytes.empty()) park(connection, kClient, bytes);
+    return;
+  }
+  Chunk& chunk = chunk_of(connection.parked[kClient]);
+  if (bytes.empty()) {
+    drop_parked(connection, kClient);
+  } else if (bytes.size() < chunk.end - chunk.begin || chunk.begin != 0) {
+    chunk.drop_front(chunk.end - chunk.begin - bytes.size());
+  }
+}
+
+Next Relay::take_request(Connection& connection, Exchange& exchange, std::string_view bytes,
+                         std::size_t head_size, std::string_view forwarded) {
+  std::string_view head = bytes.substr(0, head_size);
+  const auto parsed = http::parse_request_head(head);
+  if (!parsed) return answer(connection, exchange, parsed.error().status, parsed.error().reason);
+  exchange.request = http::Body(*parsed);
+  const std::string_view behind = bytes.substr(head_size);
+  const std::size_t body = exchange.request.advance(behind);
+  if (!exchange.request.refusal().empty()) {
+    return answer(connection, exchange, 400, exchange.request.refusal());
+  }
+  exchange.context = http::context_of(*parsed);
+  exchange.searched = 0;
+  const auto note = [&exchange](ExchangeFlag flag, bool on) {
+    exchange.flags = static_cast<std::uint16_t>(on ? exchange.flags | flag : exchange.flags & ~flag);
+  };
+  note(kClientKeeps, parsed->keep_alive);
+  note(kRepeatable, http::is_idempotent(parsed->method));
+  note(kWhole, exchange.request.done());
+  note(kSentAgain, false);
+  note(kFirstSent, false);
+  exchange.stage = Stage::kUnanswered;
+  if (forwarded.empty()) {
+    keep_request(connection, exchange, bytes);
+    exchange.request_end = static_cast<std::uint32_t>(head_size + body);
+  } else {
+    const std::string named = name_client(*parsed, head, forwarded);
+    if (named.size() + behind.size() > kChunkSize) {
+      return answer(connection, exchange, 431, "the head is larger than 64 KiB");
+    }
+    // `behind` may lie in the old chunk.
+    const Index fresh = borrow_chunk(named.size() + behind.size());
+    chunk_of(fresh).append(named);
+    chunk_of(fresh).append(behind);
+    give_back(std::exchange(connection.parked[kClient], fresh));
+    exchange.request_end = static_cast<std::uint32_t>(named.size() + body);
+  }
+  const bool stale = (exchange.flags & kStale) && !(exchange.flags & kRepeatable);
+  note(kStale, false);
+  return stale && connection.fd[kBackend] >= 0 ? Next::kNeedBackend : Next::kAgain;
+}
+
+// What stands in the chunk; more of the body comes by pump().
+void Relay::send_in_hand(Connection& connection, Exchange& exchange) {
+  Chunk& chunk = chunk_of(connection.parked[kClient]);
+  std::uint16_t& side = connection.side[kBackend];
+  while (chunk.begin < exchange.request_end && (side & kWriteReady) && !(side & kFailed)) {
+    const std::size_t size = exchange.request_end - chunk.begin;
+    hasten(connection, kBackend, size);
+    const ssize_t sent = ::send(connection.fd[kBackend], chunk.data() + chunk.begin, size, MSG_NOSIGNAL);
+    if (sent >= 0) {
+      chunk.begin += static_cast<std::size_t>(sent);
+      connection.bytes_in += static_cast<std::uint64_t>(sent);
+      exchange.flags |= kFirstSent;
+    } else if (errno == EAGAIN) {
+      side &= static_cast<std::uint16_t>(~kWriteReady);
+    } else if (errno != EINTR) {
+      const bool consumed = errno != EPIPE && errno != ENOTCONN;  // as in sink_failed()
+      side |= kFailed | kReadReady | (consumed ? kWasReset : 0);  // it may have answered before
+    }
+  }
+}
+
+Next Relay::send_request(Connection& connection, Exchange& exchange) {
+  if (exchange.request_end > 0 && connection.parked[kClient] != kNone &&
+      !is_pipe(connection.parked[kClient])) {
+    send_in_hand(connection, exchange);
+    if (chunk_of(connection.parked[kClient]).begin < exchange.request_end) return Next::kWait;
+    if (!exchange.request.done()) {
+      drop_parked(connection, kClient);
+      exchange.request_end = 0;
+    }
+  }
+  if (exchange.request.done() || connection.flow[kClient] != Flow::kOpen) return Next::kWait;
+  excess_ = {};
+  const Next next = pump(connection, kClient, &exchange.request);
+  const Index spilled = connection.parked[kClient];
+  if (spilled != kNone && !is_pipe(spilled)) {
+    exchange.request_end = static_cast<std::uint32_t>(chunk_of(spilled).end);
+  }
+  if (!excess_.empty() && exchange.request.refusal().empty()) {
+    if (spilled == kNone) {
+      park(connection, kClient, excess_);
+    } else {
+      Index& parked = connection.parked[kClient];
+      const Index larger = borrow_chunk(kChunkSize);
+      chunk_of(larger).append(chunk_of(parked).bytes());
+      exchange.request_end = static_cast<std::uint32_t>(chunk_of(larger).end);
+      chunk_of(larger).append(excess_.substr(0, chunk_of(larger).room()));
+      give_back(std::exchange(parked, larger));
+    }
+    excess_ = {};
+  }
+  if (next == Next::kRefused) return answer(connection, exchange, 400, exchange.request.refusal());
+  // Its end within the body was passed on; what the backend makes of it is the response.
+  if (connection.flow[kClient] != Flow::kOpen) {
+    exchange.flags &= static_cast<std::uint16_t>(~kClientKeeps);
+  }
+  return next;
+}
+
+// ---- The response ----
+
+// Until the final response has begun (stage kAnswering): kWait.
+Next Relay::await_response(Connection& connection, Exchange& exchange) {
+  while (exchange.stage == Stage::kUnanswered) {
+    // An interim response that the client has not taken yet.
+    if (connection.parked[kBackend] != kNone && flush(connection, kBackend) != Moved::kAll) {
+      return connection.side[kClient] & kFailed ? Next::kReset : Next::kWait;
+    }
+    std::string_view bytes;
+    if (const Next next = read_backend(connection, exchange, bytes); next != Next::kAgain) return next;
+    const auto size = http::find_head_end(bytes, 0);
+    const bool too_large = size && *size == 0 && bytes.size() >= kChunkSize;
+    if (!size || too_large) {
+      return answer(connection, exchange, 502, size ? "its head is larger than 64 KiB" : size.error().reason);
+    }
+    if (*size == 0) {
+      if (exchange.partial == kNone) {
+        exchange.partial = borrow_chunk(kChunkSize);
+        chunk_of(exchange.partial).append(bytes);
+      }
+      continue;
+    }
+    const Next next = take_response(connection, exchange, bytes, *size);
+    if (next != Next::kWait) return next;
+  }
+  return Next::kWait;
+}
+
+// The response's bytes so far: in the buffer, or in the chunk for heads that come in parts. kAgain: there are
+// new ones.
+Next Relay::read_backend(Connection& connection, Exchange& exchange, std::string_view& bytes) {
+  std::uint16_t& side = connection.side[kBackend];
+  for (;;) {
+    if (!(side & kReadReady)) return Next::kWait;
+    Chunk* const chunk = exchange.partial != kNone ? &chunk_of(exchange.partial) : nullptr;
+    char* const to = chunk != nullptr ? chunk->data() + chunk->end : buffer_;
+    const std::size_t wanted = chunk != nullptr ? chunk->room() : sizeof buffer_;
+    const ssize_t got = receive(connection, kBackend, to, wanted);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && errno == EAGAIN) {
+      side &= static_cast<std::uint16_t>(~kReadReady);
+      return Next::kWait;
+    }
+    if (got <= 0) {
+      if (chunk == nullptr) return Next::kLost;
+      return answer(connection, exchange, 502, "the app has ended within the head of its response");
+    }
+    note_read(connection, kBackend, static_cast<std::size_t>(got), wanted);
+    bytes = {buffer_, static_cast<std::size_t>(got)};
+    if (chunk != nullptr) {
+      chunk->end += static_cast<std::size_t>(got);
+      bytes = chunk->bytes();
+    }
+    return Next::kAgain;
+  }
+}
+
+Next Relay::take_response(Connection& connection, Exchange& exchange, std::string_view bytes,
+                          std::size_t head_size) {
+  const auto parsed = http::parse_response_head(bytes.substr(0, head_size), exchange.context);
+  if (!parsed) return answer(connection, exchange, 502, parsed.error().reason);
+  std::size_t size = head_size;
+  if (parsed->kind == http::ResponseKind::kFinal) {
+    exchange.response = http::Body(*parsed);
+    size += exchange.response.advance(bytes.substr(head_size));
+    exchange.stage = Stage::kAnswering;
+    const bool keeps = parsed->keep_alive && parsed->framing != http::Framing::kUntilClose &&
+                       size == bytes.size();  // what is behind it, nobody has asked for
+    exchange.flags =
+        static_cast<std::uint16_t>(keeps ? exchange.flags | kBackendKeeps : exchange.flags & ~kBackendKeeps);
+  } else if (parsed->kind == http::ResponseKind::kTunnel) {
+    size = bytes.size();
+  }
+  // deliver() sends from the buffer.
+  if (exchange.partial != kNone) std::copy(bytes.begin(), bytes.end(), buffer_);
+  const std::string_view behind(buffer_ + size, bytes.size() - size);
+  deliver(connection, kBackend, size, 0);
+  give_back(std::exchange(exchange.partial, kNone));
+  if (connection.side[kClient] & kFailed) return Next::kReset;
+  if (parsed->kind == http::ResponseKind::kInterim && !behind.empty()) {
+    exchange.partial = borrow_chunk(kChunkSize);
+    chunk_of(exchange.partial).append(behind);
+    connection.side[kBackend] |= kReadReady;  // what is there is looked at with what comes
+    return look_again(connection, exchange);
+  }
+  if (parsed->kind != http::ResponseKind::kTunnel) return Next::kWait;
+  forget_request(connection, exchange);
+  return Next::kTunnel;
+}
+
+// A head that came together with the interim one before it needs no further read.
+Next Relay::look_again(Connection& connection, Exchange& exchange) {
+  const std::string_view bytes = chunk_of(exchange.partial).bytes();
+  const auto size = http::find_head_end(bytes, 0);
+  if (!size) return answer(connection, exchange, 502, size.error().reason);
+  if (*size == 0) return Next::kWait;
+  if (connection.parked[kBackend] != kNone && flush(connection, kBackend) != Moved::kAll) {
+    return answer(connection, exchange, 502, "too much came with an interim response");
+  }
+  return take_response(connection, exchange, bytes, *size);
+}
+
+Next Relay::pass_response(Connection& connection, Exchange& exchange) {
+  forget_request(connection, exchange);
+  excess_ = {};
+  const Next next = pump(connection, kBackend, &exchange.response);
+  if (!excess_.empty()) exchange.flags &= static_cast<std::uint16_t>(~kBackendKeeps);
+  excess_ = {};
+  if (connection.side[kClient] & kFailed) return Next::kReset;
+  // Broken off or wrong within the body: the client sees the end, and knows by its framing.
+  const bool ended = connection.flow[kBackend] != Flow::kOpen;
+  const bool over = exchange.response.done() && connection.parked[kBackend] == kNone;
+  if (next == Next::kReset) return next;
+  if (next == Next::kRefused || (ended && connection.parked[kBackend] == kNone)) {
+    return end_http(connection, exchange);
+  }
+  if (!over || next == Next::kAgain) return next == Next::kAgain ? next : Next::kWait;
+  return conclude(connection, exchange);
+}
+
+// The request need not be sent again any more. Not before all of it has been sent.
+void Relay::forget_request(Connection& connection, Exchange& exchange) {
+  const Index parked = connection.parked[kClient];
+  if (exchange.request_end == 0 || parked == kNone || is_pipe(parked)) return;
+  Chunk& chunk = chunk_of(parked);
+  if (chunk.begin < exchange.request_end || !exchange.request.done()) return;
+  exchange.request_end = 0;
+  exchange.flags &= static_cast<std::uint16_t>(~kWhole);
+  if (chunk.begin == chunk.end) {
+    drop_parked(connection, kClient);
+  } else {
+    chunk.drop_front(0);
+  }
+}
+
+// The response has been passed on.
+Next Relay::conclude(Connection& connection, Exchange& exchange) {
+  const bool keeps = (exchange.flags & kClientKeeps) && (exchange.flags & kBackendKeeps) &&
+                     !(connection.side[kBackend] & kFailed);
+  if (!keeps) return end_http(connection, exchange);
+  if (!exchange.request.done() || exchange.request_end > 0) return Next::kWait;  // it goes on meanwhile
+  exchange.stage = Stage::kAwaited;
+  return Next::kExchanged;
+}
+
+// ---- The end ----
+
+// Nothing more is taken from the client, which gets what is parked and then the end.
+Next Relay::end_http(Connection& connection, Exchange& exchange) {
+  drop_parked(connection, kClient);
+  give_back(std::exchange(exchange.partial, kNone));
+  connection.side[kBackend] |= kFailed;
+  if (connection.flow[kBackend] == Flow::kOpen) connection.flow[kBackend] = Flow::kDraining;
+  connection.flow[kClient] = Flow::kDiscard;
+  return Next::kLinger;
+}
+
+Next Relay::answer(Connection& connection, Exchange& exchange, unsigned status, std::string_view reason) {
+  const bool begun = exchange.stage == Stage::kAnswering || connection.parked[kBackend] != kNone;
+  if (!begun) {
+    exchange.answer = static_cast<std::uint16_t>(status);
+    park(connection, kBackend, answer_text(status, reason, exchange.context.head));
+  }
+  return end_http(connection, exchange);
+}
+
+void Relay::drop_partial(Exchange& exchange) { give_back(std::exchange(exchange.partial, kNone)); }
+
+int Relay::run_http_early(Connection& connection, Exchange& exchange) {
+  Chunk& chunk = chunk_of(connection.parked[kClient]);
+  const std::size_t size = exchange.request_end - chunk.begin;
+  hasten(connection, kBackend, size);
+  const ssize_t sent = ::send(connection.fd[kBackend], chunk.data() + chunk.begin, size, MSG_NOSIGNAL);
+  if (sent < 0) return errno;
+  chunk.begin += static_cast<std::size_t>(sent);
+  connection.bytes_in += static_cast<std::uint64_t>(sent);
+  exchange.flags |= kFirstSent;
+  if (static_cast<std::size_t>(sent) == size) connection.side[kBackend] |= kWriteReady;
+  return 0;
+}
+
+void Relay::rewind(Connection& connection, Exchange& exchange) {
+  if (connection.parked[kClient] != kNone) chunk_of(connection.parked[kClient]).begin = 0;
+  give_back(std::exchange(exchange.partial, kNone));
+  exchange.flags &= static_cast<std::uint16_t>(~kFirstSent);
+  connection.flow[kClient] = Flow::kOpen;
+}
+
+}  // namespace relayd::net
