@@ -16,6 +16,7 @@ const char* state_name(const Connection& connection) {
       return "greeting";
     case State::kIdle:
       return "idle";
+    case State::kGuessing:
     case State::kReading:
       return "reading";
     case State::kHeld:

@@ -45,12 +45,13 @@ inline constexpr unsigned kBackend = 1;
 //                        v      v                            v
 //                      kClosed (until the end of the turn) --> kFree
 // HTTP: kIdle between two requests, without a backend; kReading while the head of a request is incomplete,
-// with a backend or without; between two requests with a backend it is kRelaying. Every state but kFree has a
-// way to kClosed by a timeout, cut(), or the client's going away.
+// with a backend or without, and kGuessing while it may also be none; between two requests with a backend it
+// is kRelaying. Every state but kFree has a way to kClosed by a timeout, cut(), or the client's going away.
 enum class State : std::uint8_t {
   kFree,
   kGreeting,
   kIdle,
+  kGuessing,
   kReading,
   kHeld,
   kConnecting,

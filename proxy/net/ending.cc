@@ -49,6 +49,7 @@ void Worker::list_idle(ServiceState& service, Index index) {
   if (service.settings.idle_timeout != 0) want_tick();
 }
 
+// Afterwards it is in no list, and in no state until it is put into another one.
 void Worker::unlist(ServiceState& service, Index index) {
   switch (slab_[index].state) {
     case State::kGreeting:
@@ -56,6 +57,9 @@ void Worker::unlist(ServiceState& service, Index index) {
       break;
     case State::kIdle:
       service.idle.remove(slab_, index);
+      break;
+    case State::kGuessing:
+      service.guessing.remove(slab_, index);
       break;
     case State::kReading:
       service.reading.remove(slab_, index);
@@ -75,8 +79,9 @@ void Worker::unlist(ServiceState& service, Index index) {
       break;
     case State::kFree:
     case State::kClosed:
-      break;
+      return;
   }
+  slab_[index].state = State::kFree;
 }
 
 // The backend's process has ended. Its last bytes may still be on their way; after them a client that goes on
@@ -161,8 +166,9 @@ bool Worker::tick_service(ServiceState& service) {
   tick_ending(service);
   const bool paced = service.settings.release_rate != 0 && !service.held.empty();
   if (paced || (service.probing && reached(now_, service.retry_at))) release(service);
-  return !service.greeting.empty() || !service.reading.empty() || !service.held.empty() ||
-         !service.ending.empty() || (service.settings.connect_timeout != 0 && !service.connecting.empty()) ||
+  return !service.greeting.empty() || !service.guessing.empty() || !service.reading.empty() ||
+         !service.held.empty() || !service.ending.empty() ||
+         (service.settings.connect_timeout != 0 && !service.connecting.empty()) ||
          (service.settings.idle_timeout != 0 && (!service.relaying.empty() || !service.idle.empty()));
 }
 

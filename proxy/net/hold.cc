@@ -89,7 +89,7 @@ void Worker::release(ServiceState& service) {
     if (!may_release(service)) return;
     if (probe) service.retry_at = now_ + kRetryPause;
     const Index index = service.held.front();
-    leave_hold(service, index);
+    unlist(service, index);
     start(service, index);
     if (probe) return;
   }
@@ -130,7 +130,7 @@ void Worker::expire_held(ServiceState& service) {
     const Index next = slab_[index].next;
     if (reached(now_, slab_[index].held_since + service.settings.hold_timeout)) {
       if (service.settings.release_rate != 0 && !service.route.empty() && !service.probing) {
-        leave_hold(service, index);
+        unlist(service, index);
         start(service, index);
       } else {
         add(service.counters->hold_timeouts, 1);

@@ -12,6 +12,9 @@
 namespace relayd::net {
 namespace {
 
+// Bytes that may still become a request line are waited for so long; a client that means something else loses
+// that much time.
+constexpr Tick kGuessLimit = to_ticks(std::chrono::milliseconds(200));
 // A head that takes longer than this gives its backend free for others …
 constexpr Tick kSlowHead = to_ticks(std::chrono::seconds(1));
 // … and is answered 408 after this.
@@ -179,7 +182,8 @@ void Worker::settle_http(ServiceState& service, Index index) {
   Connection& connection = slab_[index];
   Exchange& exchange = exchanges_[connection.exchange];
   const bool within_head = exchange.stage == Stage::kAwaited && connection.parked[kClient] != kNone;
-  const State wanted = within_head                    ? State::kReading
+  const State wanted = exchange.flags & kGuessing     ? State::kGuessing
+                       : within_head                  ? State::kReading
                        : connection.fd[kBackend] >= 0 ? State::kRelaying
                                                       : State::kIdle;
   if (connection.state != wanted) {
@@ -191,8 +195,9 @@ void Worker::settle_http(ServiceState& service, Index index) {
       list_idle(service, index);
     } else {
       exchange.head_since = now_;
-      connection.due = now_ + kSlowHead;
-      service.reading.push_back(slab_, index);
+      const bool guessing = wanted == State::kGuessing;
+      connection.due = now_ + (guessing ? kGuessLimit : kSlowHead);
+      (guessing ? service.guessing : service.reading).push_back(slab_, index);
       want_tick();
     }
   }
@@ -206,7 +211,6 @@ void Worker::settle_http(ServiceState& service, Index index) {
 void Worker::find_backend(ServiceState& service, Index index) {
   Connection& connection = slab_[index];
   unlist(service, index);
-  connection.state = State::kFree;  // in no list
   leave_backend(service, connection);
   connection.tried = 0;
   connection.walked = 0;
@@ -236,7 +240,6 @@ bool Worker::send_again(ServiceState& service, Index index) {
   }
   relay_.rewind(connection, exchange);
   unlist(service, index);
-  connection.state = State::kFree;
   leave_backend(service, connection);
   if (must_wait(service)) {
     hold(service, index, false);
@@ -256,8 +259,7 @@ void Worker::become_opaque(ServiceState& service, Index index) {
   }
   unlist(service, index);
   if (connection.fd[kBackend] < 0) {
-    connection.state = State::kFree;
-    connect(service, index);
+    place(service, index, false);
     return;
   }
   connection.state = State::kRelaying;
@@ -302,14 +304,15 @@ bool Worker::speaks_http(const ServiceState& service, Connection& connection) {
 }
 
 void Worker::expire_reading(ServiceState& service) {
+  while (!service.guessing.empty() && reached(now_, slab_[service.guessing.front()].due)) {
+    become_opaque(service, service.guessing.front());
+  }
   for (std::size_t left = service.reading.size(); left > 0 && !service.reading.empty(); --left) {
     const Index index = service.reading.front();
     Connection& connection = slab_[index];
     if (!reached(now_, connection.due)) return;
     const Exchange& exchange = exchanges_[connection.exchange];
-    if (exchange.flags & kGuessing) {
-      become_opaque(service, index);  // too slow to be told apart: it loses nothing by it
-    } else if (reached(now_, exchange.head_since + kHeadLimit)) {
+    if (reached(now_, exchange.head_since + kHeadLimit)) {
       answer_http(service, index, 408, "the head of the request took longer than 30 s");
     } else {
       leave_backend(service, connection);
@@ -336,7 +339,6 @@ void Worker::move_on(ServiceState& service, Index index) {
   if (!(connection.flags & kUndecided) || !untouched || connection.state != State::kRelaying) return;
   // What the instance may have said at this very moment, nobody has read: another one greets the client.
   unlist(service, index);
-  connection.state = State::kFree;
   leave_backend(service, connection);
   place(service, index, false);
 }

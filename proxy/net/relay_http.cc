@@ -42,7 +42,10 @@ Next Relay::run_http(Connection& connection, Exchange& exchange, std::string_vie
 Next Relay::await_request(Connection& connection, Exchange& exchange, std::string_view forwarded) {
   for (;;) {
     std::string_view bytes;
-    if (const Next next = read_client(connection, exchange, bytes); next != Next::kAgain) return next;
+    if (const Next next = read_client(connection, exchange, bytes); next != Next::kAgain) {
+      // What ends before it is a request is none.
+      return next == Next::kClose && (exchange.flags & kGuessing) ? Next::kOpaque : next;
+    }
     if (const std::size_t empty = http::skip_empty_lines(bytes); empty > 0) {
       bytes.remove_prefix(empty);
       exchange.searched = 0;

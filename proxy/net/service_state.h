@@ -118,6 +118,7 @@ struct ServiceState {
 
   // Every connection of the service is in exactly one.
   IndexList greeting;    // by due
+  IndexList guessing;    // by due
   IndexList reading;     // by due
   IndexList idle;        // HTTP clients between requests, without a backend; by due, as `relaying`
   IndexList held;        // in order of arrival

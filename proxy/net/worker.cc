@@ -155,6 +155,7 @@ void Worker::on_connection_event(Index index, unsigned side, std::uint32_t event
       on_connecting_event(index, side, events);
       break;
     case State::kIdle:
+    case State::kGuessing:
     case State::kReading:
     case State::kRelaying:
     case State::kLingering:

@@ -176,7 +176,7 @@ TEST_F(ParkedFirstBytes, OutliveASecondReset) {
   EXPECT_EQ(::recv(third.far.get(), received, sizeof received, 0), 5);
   EXPECT_EQ(std::string(received), "hello");
   EXPECT_EQ(connection_.bytes_in, 5U);
-  EXPECT_EQ(chunks_.in_use(), 0U);
+  EXPECT_EQ(chunks_.in_use() + small_chunks_.in_use(), 0U);
 }
 
 TEST_F(ParkedFirstBytes, AreGivenUpAfterTheLastRescue) {
@@ -184,17 +184,18 @@ TEST_F(ParkedFirstBytes, AreGivenUpAfterTheLastRescue) {
   EXPECT_NE(relay_.run(connection_), Next::kReconnect);
   EXPECT_EQ(connection_.parked[kClient], kNone);
   EXPECT_TRUE(connection_.side[kBackend] & kFailed);
-  EXPECT_EQ(chunks_.in_use(), 0U);
+  EXPECT_EQ(chunks_.in_use() + small_chunks_.in_use(), 0U);
 }
 
 // Whoever splices meets the reset, not only whoever is told by an event. Nothing that was cut off must look
 // whole.
 TEST(Splice, AResetIsNoEnd) {
   ChunkPool chunks;
+  ChunkPool small_chunks{kSmallChunkSize};
   std::atomic<std::uint64_t> descriptors{0};
   std::atomic<std::uint64_t> most_descriptors{100};
   PipePool pipes{descriptors, most_descriptors};
-  Relay relay{chunks, pipes};
+  Relay relay{chunks, small_chunks, pipes};
   TcpPair client;
   TcpPair backend;
   Connection connection;

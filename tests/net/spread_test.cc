@@ -115,6 +115,7 @@ std::int64_t milliseconds_since(TimePoint then) { return (monotonic_now() - then
 // Only the least time is asserted, which a slow machine cannot shorten.
 TEST(Pace, HeldClientsAreReleasedInOrderAtTheRateAskedFor) {
   config::Service service;
+  service.protocol = config::Protocol::kTcp;  // some of the bytes below might begin a request
   service.hold.release_rate = 100;
   Plane plane({.threads = 1, .service = service});
   Listening backend;
