@@ -31,6 +31,8 @@ enum ExchangeFlag : std::uint16_t {
   kStale = 64,
   kFirstSent = 128,  // something of the request has been taken by this backend
   kReused = 256,     // this backend connection has carried a request before
+  kUnread = 512,     // Exchange::partial came with an interim response and has not been looked at
+  kSpoilt = 1024,    // the backend has said more than it was asked for: no further request for it
 };
 
 struct Exchange {

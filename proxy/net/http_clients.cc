@@ -28,6 +28,7 @@ constexpr Tick kFresh = to_ticks(std::chrono::seconds(1));
 // Nobody has to be waited for: an HTTP client says first what it wants, others are connected at once.
 void Worker::start(ServiceState& service, Index index) {
   Connection& connection = slab_[index];
+  connection.flags &= static_cast<std::uint8_t>(~kUndecided);
   if (connection.exchange != kNone || service.settings.protocol == config::Protocol::kTcp ||
       connection.parked[kClient] != kNone) {
     connect(service, index);
@@ -94,12 +95,13 @@ void Worker::relay_http(Index index) {
     if (exchange.stage == Stage::kAwaited) {
       const bool has = connection.fd[kBackend] >= 0;
       if (has && ((!(exchange.flags & kGuessing) && endpoints_[connection.endpoint].routes == 0) ||
-                  backend_leaves(connection))) {
+                  (exchange.flags & kSpoilt) || backend_leaves(connection))) {
         if (exchange.flags & kGuessing) {  // no HTTP server speaks first
           become_opaque(service, index);
           return;
         }
         leave_backend(service, connection);
+        exchange.flags &= static_cast<std::uint16_t>(~kSpoilt);
       }
       if (reached(now_, connection.active + kFresh)) exchange.flags |= kStale;
       if (service.settings.forwarded_headers) forwarded = client_host(connection);
@@ -129,6 +131,7 @@ void Worker::relay_http(Index index) {
         become_opaque(service, index);
         return;
       case Next::kTunnel:
+        count_request(service, connection, exchange);
         connection.flags |= kTunnel;
         become_opaque(service, index);
         return;
@@ -151,6 +154,7 @@ void Worker::relay_http(Index index) {
 // as what the last event told may have been read since.
 bool Worker::backend_leaves(Connection& connection) {
   if (!(connection.side[kBackend] & (kReadReady | kHangup | kFailed))) return false;
+  if (connection.side[kBackend] & kFailed) return true;
   char byte = 0;
   const ssize_t got = ::recv(connection.fd[kBackend], &byte, 1, MSG_PEEK | MSG_DONTWAIT);
   if (got >= 0 || errno != EAGAIN) return true;
@@ -165,7 +169,8 @@ std::string Worker::client_host(const Connection& connection) const {
   return peer ? peer->host() : "";
 }
 
-void Worker::note_exchanged(ServiceState& service, Connection& connection, Exchange& exchange) {
+// It has been answered by an instance, or is being.
+void Worker::count_request(ServiceState& service, const Connection& connection, Exchange& exchange) {
   const EndpointTable::Entry& entry = endpoints_[connection.endpoint];
   add(service.counters->requests, 1);
   entry.endpoint.load->requests.fetch_add(1, std::memory_order_relaxed);
@@ -173,8 +178,13 @@ void Worker::note_exchanged(ServiceState& service, Connection& connection, Excha
     add(service.counters->crossings, 1);
   }
   exchange.generation = entry.endpoint.generation;
+}
+
+void Worker::note_exchanged(ServiceState& service, Connection& connection, Exchange& exchange) {
+  count_request(service, connection, exchange);
   exchange.flags |= kReused;
-  if (entry.routes == 0) leave_backend(service, connection);  // it drains, or is not ready
+  connection.rescues = 0;
+  if (endpoints_[connection.endpoint].routes == 0) leave_backend(service, connection);  // it drains
 }
 
 // What the connection waits for says in which state and list it is.
@@ -214,11 +224,17 @@ void Worker::find_backend(ServiceState& service, Index index) {
   leave_backend(service, connection);
   connection.tried = 0;
   connection.walked = 0;
+  begin_placing(connection);
   if (must_wait(service)) {
     hold(service, index, false);
   } else {
     connect(service, index);
   }
+}
+
+// A request is placed as a new client would be: what the ones before it have waited for does not count.
+void Worker::begin_placing(Connection& connection) {
+  connection.flags &= static_cast<std::uint8_t>(~(kWaited | kNobodyBehind));
 }
 
 // To another instance, if the request may be repeated: an idempotent method whose request is whole in the
@@ -239,6 +255,7 @@ bool Worker::send_again(ServiceState& service, Index index) {
     note_failure(service, connection, connection.endpoint, ECONNRESET);
   }
   relay_.rewind(connection, exchange);
+  begin_placing(connection);
   unlist(service, index);
   leave_backend(service, connection);
   if (must_wait(service)) {
@@ -270,12 +287,11 @@ void Worker::become_opaque(ServiceState& service, Index index) {
 // The last answer is on its way, relayd's own or a backend's; then the client's connection ends.
 void Worker::finish_http(ServiceState& service, Index index) {
   Connection& connection = slab_[index];
-  const Exchange& exchange = exchanges_[connection.exchange];
+  Exchange& exchange = exchanges_[connection.exchange];
   if (exchange.answer != 0) {
     add(service.counters->answered, 1);
   } else if (exchange.stage == Stage::kAnswering) {
-    add(service.counters->requests, 1);
-    endpoints_[connection.endpoint].endpoint.load->requests.fetch_add(1, std::memory_order_relaxed);
+    count_request(service, connection, exchange);
   }
   end_exchange(connection);
   if (!watch(index, kClient)) {
@@ -288,17 +304,30 @@ void Worker::finish_http(ServiceState& service, Index index) {
 
 void Worker::answer_http(ServiceState& service, Index index, unsigned status, std::string_view reason) {
   Connection& connection = slab_[index];
-  if (connection.exchange == kNone) connection.exchange = exchanges_.add();
+  if (connection.exchange == kNone) {
+    connection.exchange = exchanges_.add();
+    if (connection.parked[kClient] == kNone) {  // held without being read
+      const bool head = relay_.read_first(connection).starts_with("HEAD ");
+      exchanges_[connection.exchange].context.head = head;
+      relay_.keep_first(connection);
+    }
+  }
   relay_.answer(connection, exchanges_[connection.exchange], status, reason);
   finish_http(service, index);
 }
 
 // Whether a client that was held without being read would understand an answer.
 bool Worker::speaks_http(const ServiceState& service, Connection& connection) {
-  if (connection.exchange != kNone || service.settings.protocol == config::Protocol::kHttp) return true;
+  if (connection.exchange != kNone) return !(exchanges_[connection.exchange].flags & kGuessing);
+  if (service.settings.protocol == config::Protocol::kHttp) return true;
   if (service.settings.protocol == config::Protocol::kTcp || connection.parked[kClient] != kNone)
     return false;
-  const bool speaks = http::looks_like_http1_request(relay_.read_first(connection)) == http::Guess::kYes;
+  const std::string_view bytes = relay_.read_first(connection);
+  const bool speaks = http::looks_like_http1_request(bytes) == http::Guess::kYes;
+  if (speaks) {
+    connection.exchange = exchanges_.add();
+    exchanges_[connection.exchange].context.head = bytes.starts_with("HEAD ");
+  }
   relay_.keep_first(connection);
   return speaks;
 }
@@ -326,10 +355,24 @@ void Worker::expire_reading(ServiceState& service) {
 // A client between two requests, or of whom nothing is known yet, does not stay with what is on its way out.
 void Worker::move_on(ServiceState& service, Index index) {
   Connection& connection = slab_[index];
+  const bool may_choose = connection.exchange != kNone || (connection.flags & kUndecided);
+  if (connection.state == State::kConnecting && may_choose) {  // it has taken nothing yet
+    unlist(service, index);
+    leave_backend(service, connection);
+    place(service, index, false);
+    return;
+  }
   if (connection.exchange != kNone) {
     const Exchange& exchange = exchanges_[connection.exchange];
-    if (exchange.stage != Stage::kAwaited || (exchange.flags & kGuessing)) return;
-    if (connection.state != State::kRelaying && connection.state != State::kReading) return;
+    if (exchange.stage != Stage::kAwaited) return;
+    if (connection.state != State::kRelaying && connection.state != State::kReading &&
+        connection.state != State::kGuessing) {
+      return;
+    }
+    if ((exchange.flags & kGuessing) && backend_leaves(connection)) {  // it has spoken: this is no HTTP
+      become_opaque(service, index);
+      return;
+    }
     leave_backend(service, connection);
     settle_http(service, index);
     return;

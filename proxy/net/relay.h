@@ -113,7 +113,6 @@ class Relay {
   Next read_backend(Connection& connection, Exchange& exchange, std::string_view& bytes);
   Next take_response(Connection& connection, Exchange& exchange, std::string_view bytes,
                      std::size_t head_size);
-  Next look_again(Connection& connection, Exchange& exchange);
   Next pass_response(Connection& connection, Exchange& exchange);
   void forget_request(Connection& connection, Exchange& exchange);
   Next conclude(Connection& connection, Exchange& exchange);

@@ -58,6 +58,7 @@ Next Relay::await_request(Connection& connection, Exchange& exchange, std::strin
         return Next::kOpaque;
       }
     }
+    exchange.context.head = bytes.starts_with("HEAD ");  // for an answer of relayd's own
     const auto size = http::find_head_end(bytes, exchange.searched);
     if (!size) return answer(connection, exchange, size.error().status, size.error().reason);
     if (*size > 0) return take_request(connection, exchange, bytes, *size, forwarded);
@@ -258,6 +259,11 @@ Next Relay::await_response(Connection& connection, Exchange& exchange) {
 // new ones.
 Next Relay::read_backend(Connection& connection, Exchange& exchange, std::string_view& bytes) {
   std::uint16_t& side = connection.side[kBackend];
+  if (exchange.flags & kUnread) {
+    exchange.flags &= static_cast<std::uint16_t>(~kUnread);
+    bytes = chunk_of(exchange.partial).bytes();
+    return Next::kAgain;
+  }
   for (;;) {
     if (!(side & kReadReady)) return Next::kWait;
     Chunk* const chunk = exchange.partial != kNone ? &chunk_of(exchange.partial) : nullptr;
@@ -292,10 +298,11 @@ Next Relay::take_response(Connection& connection, Exchange& exchange, std::strin
     exchange.response = http::Body(*parsed);
     size += exchange.response.advance(bytes.substr(head_size));
     exchange.stage = Stage::kAnswering;
-    const bool keeps = parsed->keep_alive && parsed->framing != http::Framing::kUntilClose &&
-                       size == bytes.size();  // what is behind it, nobody has asked for
+    const bool keeps = parsed->keep_alive && parsed->framing != http::Framing::kUntilClose;
     exchange.flags =
         static_cast<std::uint16_t>(keeps ? exchange.flags | kBackendKeeps : exchange.flags & ~kBackendKeeps);
+    exchange.flags = static_cast<std::uint16_t>(size < bytes.size() ? exchange.flags | kSpoilt
+                                                                    : exchange.flags & ~kSpoilt);
   } else if (parsed->kind == http::ResponseKind::kTunnel) {
     size = bytes.size();
   }
@@ -305,34 +312,24 @@ Next Relay::take_response(Connection& connection, Exchange& exchange, std::strin
   deliver(connection, kBackend, size, 0);
   give_back(std::exchange(exchange.partial, kNone));
   if (connection.side[kClient] & kFailed) return Next::kReset;
-  if (parsed->kind == http::ResponseKind::kInterim && !behind.empty()) {
-    exchange.partial = borrow_chunk(kChunkSize);
-    chunk_of(exchange.partial).append(behind);
-    connection.side[kBackend] |= kReadReady;  // what is there is looked at with what comes
-    return look_again(connection, exchange);
+  if (parsed->kind == http::ResponseKind::kInterim) {
+    exchange.flags &= static_cast<std::uint16_t>(~kWhole);  // it has begun to answer
+    if (!behind.empty()) {
+      exchange.partial = borrow_chunk(kChunkSize);
+      chunk_of(exchange.partial).append(behind);
+      exchange.flags |= kUnread;
+    }
   }
   if (parsed->kind != http::ResponseKind::kTunnel) return Next::kWait;
   forget_request(connection, exchange);
   return Next::kTunnel;
 }
 
-// A head that came together with the interim one before it needs no further read.
-Next Relay::look_again(Connection& connection, Exchange& exchange) {
-  const std::string_view bytes = chunk_of(exchange.partial).bytes();
-  const auto size = http::find_head_end(bytes, 0);
-  if (!size) return answer(connection, exchange, 502, size.error().reason);
-  if (*size == 0) return Next::kWait;
-  if (connection.parked[kBackend] != kNone && flush(connection, kBackend) != Moved::kAll) {
-    return answer(connection, exchange, 502, "too much came with an interim response");
-  }
-  return take_response(connection, exchange, bytes, *size);
-}
-
 Next Relay::pass_response(Connection& connection, Exchange& exchange) {
   forget_request(connection, exchange);
   excess_ = {};
   const Next next = pump(connection, kBackend, &exchange.response);
-  if (!excess_.empty()) exchange.flags &= static_cast<std::uint16_t>(~kBackendKeeps);
+  if (!excess_.empty()) exchange.flags |= kSpoilt;
   excess_ = {};
   if (connection.side[kClient] & kFailed) return Next::kReset;
   // Broken off or wrong within the body: the client sees the end, and knows by its framing.
@@ -363,8 +360,9 @@ void Relay::forget_request(Connection& connection, Exchange& exchange) {
 
 // The response has been passed on.
 Next Relay::conclude(Connection& connection, Exchange& exchange) {
+  // By what it was told: the backend may have gone meanwhile, and there are others.
   const bool keeps = (exchange.flags & kClientKeeps) && (exchange.flags & kBackendKeeps) &&
-                     !(connection.side[kBackend] & kFailed);
+                     connection.flow[kClient] == Flow::kOpen;
   if (!keeps) return end_http(connection, exchange);
   if (!exchange.request.done() || exchange.request_end > 0) return Next::kWait;  // it goes on meanwhile
   exchange.stage = Stage::kAwaited;
@@ -410,7 +408,7 @@ int Relay::run_http_early(Connection& connection, Exchange& exchange) {
 void Relay::rewind(Connection& connection, Exchange& exchange) {
   if (connection.parked[kClient] != kNone) chunk_of(connection.parked[kClient]).begin = 0;
   give_back(std::exchange(exchange.partial, kNone));
-  exchange.flags &= static_cast<std::uint16_t>(~kFirstSent);
+  exchange.flags &= static_cast<std::uint16_t>(~(kFirstSent | kUnread));
   connection.flow[kClient] = Flow::kOpen;
 }
 

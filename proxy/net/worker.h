@@ -171,9 +171,11 @@ class Worker {
   void relay_http(Index index);
   static bool backend_leaves(Connection& connection);
   std::string client_host(const Connection& connection) const;
+  void count_request(ServiceState& service, const Connection& connection, Exchange& exchange);
   void note_exchanged(ServiceState& service, Connection& connection, Exchange& exchange);
   void settle_http(ServiceState& service, Index index);
   void find_backend(ServiceState& service, Index index);
+  static void begin_placing(Connection& connection);
   bool send_again(ServiceState& service, Index index);
   void become_opaque(ServiceState& service, Index index);
   void finish_http(ServiceState& service, Index index);
