@@ -146,6 +146,7 @@ TEST_P(Auto, TheSwitchAfterTheGuess) {
   expect(client, "yes");
   EXPECT_TRUE(plane.drained.empty());
   client.close();
+  server.close();
   EXPECT_TRUE(plane.wait([&] { return plane.drained.size() == 1; }));
 }
 

@@ -13,16 +13,14 @@ class HttpCrossing : public ::testing::TestWithParam<std::pair<unsigned, config:
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Each, HttpCrossing,
-                         ::testing::Values(std::pair(1U, config::Protocol::kHttp),
-                                           std::pair(3U, config::Protocol::kHttp),
-                                           std::pair(1U, config::Protocol::kAuto),
-                                           std::pair(3U, config::Protocol::kAuto)),
-                         [](const auto& tested) {
-                           return std::string(tested.param.second == config::Protocol::kHttp ? "http"
-                                                                                             : "auto") +
-                                  "_" + std::to_string(tested.param.first);
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Each, HttpCrossing,
+    ::testing::Values(std::pair(1U, config::Protocol::kHttp), std::pair(3U, config::Protocol::kHttp),
+                      std::pair(1U, config::Protocol::kAuto), std::pair(3U, config::Protocol::kAuto)),
+    [](const auto& tested) {
+      return std::string(tested.param.second == config::Protocol::kHttp ? "http" : "auto") + "_" +
+             std::to_string(tested.param.first);
+    });
 
 TEST_P(HttpCrossing, AnIdleClientMovesAtTheSwitch) {
   Plane plane(options());
@@ -118,7 +116,9 @@ TEST_P(HttpCrossing, ManyInARow) {
   for (std::uint32_t generation = 1; generation <= 20; ++generation) {
     Listening backend;
     plane.route(backend.address(), generation);
-    if (generation > 1) ASSERT_TRUE(drains(plane, generation - 1, generation));
+    if (generation > 1) {
+      ASSERT_TRUE(drains(plane, generation - 1, generation));
+    }
     std::vector<Peer> servers;
     for (Peer& client : clients) client.send(kGet);
     for (std::size_t i = 0; i < clients.size(); ++i) {

@@ -14,7 +14,7 @@ inline constexpr std::string_view kPost = "POST /a HTTP/1.1\r\nHost: a\r\nConten
 inline constexpr std::string_view kOk = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 inline Plane::Options http(unsigned threads = 1, config::Protocol protocol = config::Protocol::kHttp) {
-  Plane::Options options{.threads = threads};
+  Plane::Options options{.threads = threads, .service = {}};
   options.service.protocol = protocol;
   return options;
 }
