@@ -327,6 +327,7 @@ Next Relay::take_response(Connection& connection, Exchange& exchange, std::strin
 
 Next Relay::pass_response(Connection& connection, Exchange& exchange) {
   forget_request(connection, exchange);
+  if (!exchange.response.refusal().empty()) return end_http(connection, exchange);
   excess_ = {};
   const Next next = pump(connection, kBackend, &exchange.response);
   if (!excess_.empty()) exchange.flags |= kSpoilt;
