@@ -13,6 +13,15 @@
 // whole, bodies go through pump() as far as they reach. A request stays in the client's chunk until the first
 // byte of its response, so that it can be sent again.
 namespace relayd::net {
+namespace {
+
+// Neither a byte nor an end or an error has come.
+bool is_quiet(int fd) {
+  char byte = 0;
+  return ::recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
+}
+
+}  // namespace
 
 Next Relay::run_http(Connection& connection, Exchange& exchange, std::string_view forwarded) {
   for (;;) {
@@ -162,9 +171,13 @@ Next Relay::take_request(Connection& connection, Exchange& exchange, std::string
     give_back(std::exchange(connection.parked[kClient], fresh));
     exchange.request_end = static_cast<std::uint32_t>(named.size() + body);
   }
-  const bool stale = (exchange.flags & kStale) && !(exchange.flags & kRepeatable);
+  // What cannot be sent again is not sent to a backend that may have gone: its end may be there and not have
+  // been told.
+  const bool again = (exchange.flags & kRepeatable) && (exchange.flags & kWhole);
+  const bool stale = exchange.flags & kStale;
   note(kStale, false);
-  return stale && connection.fd[kBackend] >= 0 ? Next::kNeedBackend : Next::kAgain;
+  const bool kept = connection.fd[kBackend] >= 0 && (exchange.flags & kReused);
+  return kept && !again && (stale || !is_quiet(connection.fd[kBackend])) ? Next::kNeedBackend : Next::kAgain;
 }
 
 // What stands in the chunk; more of the body comes by pump().

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <random>
@@ -48,6 +49,8 @@ struct Line {
   std::string out;
   std::string in;
   bool ended = false;
+  std::uint64_t seed = 0;  // of what is under way, or was last
+  std::string wanted = {};
 
   bool step() {  // true where something moved
     bool moved = false;
@@ -70,7 +73,7 @@ class World {
       : random_(seed),
         plane_(http(threads, seed % 2 == 0 ? config::Protocol::kHttp : config::Protocol::kAuto)) {
     replace();
-    for (int i = 0; i < 16; ++i) clients_.push_back({{.peer = plane_.client(), .out = "", .in = ""}, 0});
+    for (int i = 0; i < 16; ++i) clients_.push_back({.line = {.peer = plane_.client(), .out = "", .in = ""}});
   }
 
   // False at the first failure.
@@ -80,16 +83,15 @@ class World {
     while (answered < requests) {
       bool moved = false;
       for (Client& client : clients_) {
-        if (client.seed == 0) client.line.out = request_of(client.seed = ++last_seed_);
+        if (client.idle) ask(client);
         moved = client.line.step() || moved;
-        const std::string wanted = response_of(client.seed);
-        if (client.line.in.size() < wanted.size() && !client.line.ended) continue;
-        if (client.line.in != wanted) {
-          ADD_FAILURE() << "request " << client.seed << " got " << client.line.in.substr(0, 200);
+        if (client.line.in.size() < client.line.wanted.size() && !client.line.ended) continue;
+        if (client.line.in != client.line.wanted) {
+          ADD_FAILURE() << "request " << client.line.seed << " got " << client.line.in.substr(0, 200);
           return false;
         }
         client.line.in.clear();
-        client.seed = 0;
+        client.idle = true;
         ++answered;
         if (random_() % 100 == 0) replace();
       }
@@ -110,8 +112,15 @@ class World {
  private:
   struct Client {
     Line line;
-    std::uint64_t seed = 0;  // of the request under way
+    bool idle = true;
   };
+
+  void ask(Client& client) {
+    client.idle = false;
+    client.line.seed = ++last_seed_;
+    client.line.out = request_of(last_seed_);
+    client.line.wanted = response_of(last_seed_);
+  }
 
   // In every other case there is nobody for a moment.
   void replace() {
@@ -134,8 +143,8 @@ class World {
       moved = server.step() || moved;
       bool close = server.ended;
       if (!close && server.out.empty() && answer(server)) moved = true;
-      // Between two requests, once the response has left.
-      if (!close && server.out.empty() && server.in.empty() && random_() % 2000 == 0) close = true;
+      // Between two requests: its client has the response, and has not asked for more.
+      if (!close && is_idle(server) && random_() % 20 == 0) close = true;
       if (!close) continue;
       if (random_() % 2 == 0 && !server.ended) {
         server.peer.reset();
@@ -145,13 +154,19 @@ class World {
     return moved;
   }
 
+  bool is_idle(const Line& server) const {
+    return std::any_of(clients_.begin(), clients_.end(), [&](const Client& client) {
+      return client.idle && client.line.seed == server.seed && server.seed != 0;
+    });
+  }
+
   static bool answer(Line& server) {
     const std::size_t named = server.in.find("Seed: ");
     if (named == std::string::npos || server.in.find("\r\n", named) == std::string::npos) return false;
     const std::uint64_t seed = std::strtoull(server.in.c_str() + named + 6, nullptr, 10);
-    const std::string request = request_of(seed);
-    if (server.in.size() < request.size()) return false;
-    EXPECT_TRUE(server.in == request) << "request " << seed << " came as " << server.in.substr(0, 200);
+    if (server.seed != seed) server.wanted = request_of(server.seed = seed);
+    if (server.in.size() < server.wanted.size()) return false;
+    EXPECT_TRUE(server.in == server.wanted) << "request " << seed << " came as " << server.in.substr(0, 200);
     server.in.clear();
     server.out = response_of(seed);
     return true;
