@@ -22,6 +22,9 @@ using http::Follower;
 // A response without a body, whatever the method, and no tunnel.
 constexpr std::string_view kNone = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
 
+// A Unix socket holds some hundreds of small pieces while nobody reads, as nobody does within a message.
+constexpr std::size_t kMostPieces = 200;
+
 const std::vector<Case>& corpus() {
   static const std::vector<Case> cases = http::read_corpus(RELAYD_HTTP_CORPUS);
   return cases;
@@ -43,18 +46,20 @@ void send_in_pieces(Peer& peer, std::string_view bytes, const std::set<std::size
   }
 }
 
-// Of long streams not every byte, but those near the ends and some between.
-std::set<std::size_t> every_byte(std::size_t size) {
+// Of streams longer than `most` not every byte, but so many near the ends, and some between.
+std::set<std::size_t> every_byte(std::size_t size, std::size_t most, std::size_t near) {
   std::set<std::size_t> ends{size};
-  for (std::size_t at = 1; at<size; at += size> 2000 && at > 200 && at + 200 < size ? size / 64 : 1)
+  for (std::size_t at = 1; at < size;) {
     ends.insert(at);
+    at += size > most && at > near && at + near < size ? size / 64 : 1;
+  }
   return ends;
 }
 
 std::vector<std::set<std::size_t>> ways(const Case& one, bool request) {
   const std::size_t size = one.bytes.size();
-  std::vector<std::set<std::size_t>> all{{size}, every_byte(size)};
-  const std::set<std::size_t> cuts = every_byte(size);
+  std::vector<std::set<std::size_t>> all{{size}, every_byte(size, kMostPieces, kMostPieces / 4)};
+  const std::set<std::size_t> cuts = every_byte(size, 2000, 200);
   const std::size_t step = std::getenv("RELAYD_SOAK") != nullptr ? 1 : request ? 23 : 11;
   std::size_t number = 0;
   for (const std::size_t at : cuts) {
