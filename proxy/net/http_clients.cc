@@ -214,6 +214,8 @@ void Worker::find_backend(ServiceState& service, Index index) {
   leave_backend(service, connection);
   connection.tried = 0;
   connection.walked = 0;
+  connection.rescues = 0;
+  connection.flags &= static_cast<std::uint8_t>(~kWaited);
   if (must_wait(service)) {
     hold(service, index, false);
   } else {
