@@ -83,14 +83,7 @@ void Worker::end_leaving(ListenerSlot& slot) {
   slot.fd = -1;
   const std::shared_ptr<Leaving> leaving = std::move(slot.leaving);
   slot.leaving = nullptr;
-  if (!leaving || --leaving->listeners != 0) return;
-  // Those who still say whom they speak for are the last that came in by it.
-  ServiceState* service = find(slot.service);
-  if (service == nullptr || service->greeting.empty()) {
-    leaving->done();
-  } else {
-    service->after_greetings.push_back(leaving->done);
-  }
+  if (leaving && --leaving->listeners == 0) leaving->done();
 }
 
 // An emptied queue tells nothing, so those on their way out are asked. True while there are any.
@@ -186,17 +179,34 @@ bool Worker::reserve(ServiceState& service, bool held) {
   const std::uint32_t most = service.settings.max_connections;
   if (shared.active.fetch_add(1, std::memory_order_relaxed) >= most && most != 0) {
     shared.active.fetch_sub(1, std::memory_order_relaxed);
+    report_full(service, "limits.max_connections is reached; further clients wait in the kernel's queue");
     return false;
   }
   if (!reserve_descriptors()) {
     shared.active.fetch_sub(1, std::memory_order_relaxed);
+    report_full(
+        service,
+        "as many clients as the limit of open files allows; further ones, of every service, wait in the "
+        "kernel's queue: raise LimitNOFILE (ulimit -n)");
     return false;
   }
   if (held && shared.held.fetch_add(1, std::memory_order_relaxed) >= service.settings.hold_max) {
     unreserve(service, held);
+    report_full(service, "hold.max_connections is reached; further clients wait in the kernel's queue");
     return false;
   }
   return true;
+}
+
+// At most once a minute of all workers together: it may last.
+void Worker::report_full(ServiceState& service, const char* what) {
+  using std::chrono::nanoseconds;
+  constexpr nanoseconds kApart = std::chrono::minutes(1);
+  const std::int64_t now = nanoseconds(time_.time_since_epoch()).count();
+  std::int64_t due = service.shared->next_full_report.load(std::memory_order_relaxed);
+  if (due > now || !service.shared->next_full_report.compare_exchange_strong(due, now + kApart.count()))
+    return;
+  log::warn(what, {{"service", service.settings.name}});
 }
 
 bool Worker::reserve_descriptors() {
@@ -237,7 +247,7 @@ void Worker::take_in(ServiceState& service, int fd, bool is_unix, bool held) {
   connection.side[kClient] = kReadReady | kWriteReady | kNoDelay;  // as its listener has it
   if (is_unix) connection.side[kClient] |= kIsUnix;
   if (service.settings.accept_proxy) {
-    if (held) service.shared->held.fetch_sub(1, std::memory_order_relaxed);  // it does not wait for us
+    if (held) connection.flags |= kHoldReserved;
     greet(service, index);
   } else {
     place(service, index, held);

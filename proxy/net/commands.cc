@@ -68,11 +68,28 @@ void Worker::update_service(ServiceId id, const ServiceSettings& settings, const
 }
 
 void Worker::stop_accepting(ServiceId id, std::function<void()> done) {
-  if (ServiceState* service = find(id)) {
-    drop_listeners(*service, {}, std::move(done));
-  } else {
+  ServiceState* service = find(id);
+  if (service == nullptr) {
     done();
+    return;
   }
+  drop_listeners(*service, {}, [this, id, done = std::move(done)] {
+    ServiceState& stopping = *services_[id];
+    stopping.given_out.push_back(done);
+    stopping.give_out_by = now_ + stopping.settings.graceful_timeout;
+    want_tick();
+    check_given_out(stopping);
+  });
+}
+
+void Worker::check_given_out(ServiceState& service) {
+  const bool waits = !service.held.empty() || !service.connecting.empty();
+  const bool on_the_way = !service.greeting.empty() || (waits && !service.route.empty());
+  if (!on_the_way || reached(now_, service.give_out_by)) end_giving_out(service);
+}
+
+void Worker::end_giving_out(ServiceState& service) {
+  for (const auto& done : std::exchange(service.given_out, {})) done();
 }
 
 void Worker::remove_service(ServiceId id, std::function<void()> done) {
@@ -85,6 +102,7 @@ void Worker::remove_service(ServiceId id, std::function<void()> done) {
   for (ListenerSlot& slot : listeners_) {
     if (slot.fd >= 0 && slot.service == id) end_leaving(slot);
   }
+  end_giving_out(*service);
   const auto finish = [this, id, done = std::move(done)] {
     ServiceState& removed = *services_[id];
     for (const Index endpoint : removed.route) endpoints_.unname(endpoint);
@@ -158,10 +176,12 @@ void Worker::process_ended(ServiceId id, std::uint32_t generation, int instance)
 }
 
 void Worker::close_held(ServiceId id) {
-  if (find(id) == nullptr) return;
+  ServiceState* service = find(id);
+  if (service == nullptr) return;
   for (ListenerSlot& slot : listeners_) {
     if (slot.fd >= 0 && slot.service == id && slot.leaving) end_leaving(slot);
   }
+  end_giving_out(*service);
   sweeps_.push_back({.service = id,
                      .what = Sweep::What::kHeld,
                      .generation = 0,

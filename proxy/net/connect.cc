@@ -54,23 +54,43 @@ void Worker::connect(ServiceState& service, Index index) {
     connection.walked = 0;
   }
   Tick pause = kRetryPause;
+  bool busy = false;
   for (;;) {
-    Index endpoint = service.balancer.pick(endpoints_, service.route, service.balance, connection.tried);
-    // Positions that share a bit may have been passed over unjustly: before anybody waits, each is tried.
-    if (endpoint == kNone && service.route.size() > kTriedBits && connection.walked < service.route.size()) {
-      endpoint = service.route[connection.walked++];
-    }
+    const Index endpoint = next_endpoint(service, connection, busy);
     if (endpoint == kNone) break;
     const Attempt outcome = attempt(service, index, endpoint);
     if (outcome == Attempt::kUnderWay) {
       relay_.keep_first(connection);
       return;
     }
-    if (outcome == Attempt::kShortage) break;
-    if (outcome == Attempt::kBusy) pause = kBacklogPause;
+    if (outcome == Attempt::kShortage) {
+      busy = false;
+      break;
+    }
+    if (outcome == Attempt::kBusy) {
+      busy = true;
+      pause = kBacklogPause;
+    }
   }
   relay_.keep_first(connection);
   hold_again(service, index, pause);
+  service.busy = busy;
+}
+
+// `busy`: an instance of those tried could take this client, but for its full queue.
+Index Worker::next_endpoint(ServiceState& service, Connection& connection, bool busy) {
+  Index endpoint = service.balancer.pick(endpoints_, service.route, service.balance, connection.tried);
+  // Positions that share a bit may have been passed over unjustly: before anybody waits, each is tried.
+  if (endpoint == kNone && service.route.size() > kTriedBits && connection.walked < service.route.size()) {
+    endpoint = service.route[connection.walked++];
+  }
+  // Those that have reset it are there for others: it gets to know what they say, which ends after
+  // kMostRescues.
+  if (endpoint == kNone && connection.rescues > 0 && !busy) {
+    endpoint = service.balancer.pick(endpoints_, service.route, service.balance, 0);
+    if (endpoint != kNone && endpoints_[endpoint].has_failed) endpoint = kNone;
+  }
+  return endpoint;
 }
 
 Worker::Attempt Worker::attempt(ServiceState& service, Index index, Index endpoint) {
@@ -80,7 +100,7 @@ Worker::Attempt Worker::attempt(ServiceState& service, Index index, Index endpoi
   if (fd < 0) return Attempt::kShortage;
   const bool at_once = ::connect(fd, address.get(), address.length()) == 0;
   const bool begun = at_once || errno == EINPROGRESS || errno == EINTR;
-  int error = begun ? 0 : errno;
+  int error = begun ? 0 : errno == ECONNRESET ? ECONNREFUSED : errno;  // a reset comes later
   connection.flags &= static_cast<std::uint8_t>(~kIntroduced);
   if (begun) {
     connection.fd[kBackend] = fd;
@@ -308,19 +328,26 @@ void Worker::connect_failed(ServiceState& service, Index index, int error) {
   connect(service, index);
 }
 
+// A reset was meant for this client, and a full queue (EAGAIN of a Unix socket) will have room again: neither
+// says that the instance is not there for others.
 void Worker::note_failure(ServiceState& service, Connection& connection, Index endpoint, int error) {
   EndpointTable::Entry& entry = endpoints_[endpoint];
-  endpoints_.note_failure(endpoint, now_);
-  want_tick();  // which probes it
-  entry.endpoint.load->connect_failures.fetch_add(1, std::memory_order_relaxed);
-  add(service.counters->connect_failures, 1);
   const auto named = std::find(service.route.begin(), service.route.end(), endpoint);
   if (named != service.route.end() && connection.route_epoch == service.route_epoch) {
     connection.tried |= tried_bit(static_cast<std::size_t>(named - service.route.begin()));
   }
+  if (error == EAGAIN) return;
+  if (error != ECONNRESET) {
+    endpoints_.note_failure(endpoint, now_);
+    want_tick();  // which probes it
+    entry.endpoint.load->connect_failures.fetch_add(1, std::memory_order_relaxed);
+    add(service.counters->connect_failures, 1);
+  }
   if (service.quiet_until && time_ < *service.quiet_until) return;
   service.quiet_until = time_ + std::chrono::seconds(1);
-  log::info("an instance could not be connected; its clients go to another one, or wait",
+  log::info(error == ECONNRESET
+                ? "an instance reset a connection before a byte was carried; the client goes to another one"
+                : "an instance could not be connected; its clients go to another one, or wait",
             {{"service", service.settings.name},
              {"generation", entry.endpoint.generation},
              {"instance", static_cast<unsigned>(entry.endpoint.instance)},
@@ -337,6 +364,10 @@ void Worker::leave_backend(ServiceState& service, Connection& connection) {
   const Index endpoint = connection.endpoint;
   connection.endpoint = kNone;
   if (endpoints_.leave(endpoint)) check_drains(service);
+  if (service.busy && service.probing) {  // whoever took this one may have room for the next
+    service.probing = service.busy = false;
+    queue_release(service);
+  }
 }
 
 }  // namespace relayd::net

@@ -41,7 +41,7 @@ inline constexpr unsigned kBackend = 1;
 //                        |      | whole response             | had sent before is still leaving
 //                        |      v                            v
 //                        |  kLingering                   kResetting
-//                        |      | client ended, or 30 s      | left, or 5 s: RST
+//                        |      | client ended, or 30 s      | left, or 30 s still: RST
 //                        v      v                            v
 //                      kClosed (until the end of the turn) --> kFree
 // HTTP: kIdle between two requests, without a backend; kReading while the head of a request is incomplete,
@@ -88,10 +88,11 @@ enum ConnectionFlag : std::uint8_t {
   kQueuedAgain = 1,  // on the worker's run-again list
   // The backend's process has ended: once its bytes are passed on, nobody is left to talk to.
   kNobodyBehind = 2,
-  kWaited = 4,      // has been held
-  kIntroduced = 8,  // the PROXY header has been sent on this backend connection
-  kUndecided = 16,  // `protocol: auto`: no byte has been carried, so that it may be anything
-  kTunnel = 32,     // HTTP once, and opaque after a 101 or a CONNECT
+  kWaited = 4,         // has been held
+  kIntroduced = 8,     // the PROXY header has been sent on this backend connection
+  kHoldReserved = 16,  // while it is greeting: a place among those who wait is counted for it
+  kUndecided = 32,     // `protocol: auto`: no byte has been carried, so that it may be anything
+  kTunnel = 64,        // HTTP once, and opaque after a 101 or a CONNECT
 };
 
 // Connection::parked names a chunk, or with this bit a pipe.
@@ -116,7 +117,7 @@ struct Connection {
   Index exchange = kNone;  // of an HTTP client
   Tick opened = 0;
   Tick active = 0;      // last byte, or the last change of state
-  Tick due = 0;         // when its list looks at it next
+  Tick due = 0;         // when its list looks at it next; kResetting: bytes still leaving at the last look
   Tick held_since = 0;  // first moment of waiting; meaningful where kWaited
   ServiceId service = 0;
   std::uint16_t route_epoch = 0;  // the route that `tried` and `walked` are about

@@ -13,16 +13,16 @@ namespace {
 
 // A client may go on sending for so long after it got the whole response, before it is closed on.
 constexpr Tick kLingerLimit = to_ticks(std::chrono::seconds(30));
-// What is still on its way may take so long before the reset overtakes it.
-constexpr Tick kResetLimit = to_ticks(std::chrono::seconds(5));
+// What is still on its way may stand still for so long before the reset overtakes it.
+constexpr Tick kResetLimit = to_ticks(std::chrono::seconds(30));
 // An idle connection is looked at so often in its timeout: it is closed late by at most that part.
 constexpr Tick kIdleLooks = 16;
 constexpr Index kSweepSlice = 1000;
 
-// True where the peer's kernel has acknowledged all that was sent.
-bool all_left(int fd) {
+// Bytes that the peer's kernel has not acknowledged yet.
+std::uint32_t still_leaving(int fd) {
   int bytes = 0;
-  return ::ioctl(fd, SIOCOUTQ, &bytes) != 0 || bytes == 0;
+  return ::ioctl(fd, SIOCOUTQ, &bytes) == 0 ? static_cast<std::uint32_t>(bytes) : 0;
 }
 
 void close_with_reset(int fd) {
@@ -53,7 +53,7 @@ void Worker::list_idle(ServiceState& service, Index index) {
 void Worker::unlist(ServiceState& service, Index index) {
   switch (slab_[index].state) {
     case State::kGreeting:
-      leave_greeting(service, index);
+      service.greeting.remove(slab_, index);
       break;
     case State::kIdle:
       service.idle.remove(slab_, index);
@@ -115,7 +115,7 @@ void Worker::begin_reset(Index index) {
   ServiceState& service = service_of(connection);
   const unsigned dead = connection.side[kBackend] & kFailed ? kBackend : kClient;
   const unsigned victim = 1 - dead;
-  if ((connection.side[victim] & kIsUnix) || all_left(connection.fd[victim])) {
+  if ((connection.side[victim] & kIsUnix) || still_leaving(connection.fd[victim]) == 0) {
     close_connection(index, true);
     return;
   }
@@ -146,6 +146,7 @@ void Worker::close_connection(Index index, bool reset) {
   }
   if (connection.origin != kNone) origins_.drop(connection.origin);
   end_exchange(connection);
+  if (connection.flags & kHoldReserved) service.shared->held.fetch_sub(1, std::memory_order_relaxed);
   connection.state = State::kClosed;
   connection.flags = 0;
   plane_.loads[number_].connections.fetch_sub(1, std::memory_order_relaxed);
@@ -164,10 +165,11 @@ bool Worker::tick_service(ServiceState& service) {
   expire_idle(service, service.relaying, service.relist);
   expire_idle(service, service.idle, service.relist_idle);
   tick_ending(service);
+  check_given_out(service);
   const bool paced = service.settings.release_rate != 0 && !service.held.empty();
   if (paced || (service.probing && reached(now_, service.retry_at))) release(service);
-  return !service.greeting.empty() || !service.guessing.empty() || !service.reading.empty() ||
-         !service.held.empty() || !service.ending.empty() ||
+  return !service.given_out.empty() || !service.greeting.empty() || !service.guessing.empty() ||
+         !service.reading.empty() || !service.held.empty() || !service.ending.empty() ||
          (service.settings.connect_timeout != 0 && !service.connecting.empty()) ||
          (service.settings.idle_timeout != 0 && (!service.relaying.empty() || !service.idle.empty()));
 }
@@ -209,14 +211,19 @@ void Worker::expire_idle(ServiceState& service, IndexList& list, std::size_t& re
 
 void Worker::tick_ending(ServiceState& service) {
   for (Index index = service.ending.front(); index != kNone;) {
-    const Connection& connection = slab_[index];
+    Connection& connection = slab_[index];
     const Index next = connection.next;
     if (connection.state == State::kLingering) {
       // `active` moves while the response still does.
       if (reached(now_, connection.active + kLingerLimit)) close_connection(index);
     } else {
       const int fd = connection.fd[connection.fd[kClient] >= 0 ? kClient : kBackend];
-      if (all_left(fd) || reached(now_, connection.active + kResetLimit)) close_connection(index, true);
+      const std::uint32_t left = still_leaving(fd);
+      if (left != connection.due) {
+        connection.due = left;
+        connection.active = now_;
+      }
+      if (left == 0 || reached(now_, connection.active + kResetLimit)) close_connection(index, true);
     }
     index = next;
   }

@@ -2,7 +2,6 @@
 #include <sys/socket.h>
 
 #include <cerrno>
-#include <utility>
 
 #include "proxy/net/worker.h"
 
@@ -56,8 +55,10 @@ void Worker::read_greeting(ServiceState& service, Index index) {
     close_connection(index);  // what was there to be looked at is not there to be taken: the socket is broken
   } else {
     if (!(*header)->local) connection.origin = origins_.add({*(*header)->source, *(*header)->destination});
+    const bool reserved = connection.flags & kHoldReserved;
+    connection.flags &= static_cast<std::uint8_t>(~kHoldReserved);
     unlist(service, index);
-    place(service, index, false);
+    place(service, index, reserved);
   }
 }
 
@@ -70,12 +71,6 @@ void Worker::refuse_greeting(ServiceState& service, Index index, const std::stri
               {{"service", service.settings.name}, {"client", peer ? peer->to_string() : "unknown"}});
   }
   close_connection(index, true);
-}
-
-void Worker::leave_greeting(ServiceState& service, Index index) {
-  service.greeting.remove(slab_, index);
-  if (!service.greeting.empty()) return;
-  for (const auto& done : std::exchange(service.after_greetings, {})) done();
 }
 
 void Worker::expire_greetings(ServiceState& service) {

@@ -224,6 +224,7 @@ void Worker::find_backend(ServiceState& service, Index index) {
   leave_backend(service, connection);
   connection.tried = 0;
   connection.walked = 0;
+  connection.rescues = 0;
   begin_placing(connection);
   if (must_wait(service)) {
     hold(service, index, false);

@@ -44,6 +44,8 @@ struct ServiceShared {
   std::atomic<std::uint32_t> active{0};
   std::atomic<std::uint32_t> held{0};
   std::atomic<std::int64_t> next_release{0};  // steady clock, ns: hold.release_rate gives the next place then
+  std::atomic<std::int64_t> next_full_report{
+      0};                                      // steady clock, ns: that it is full is not told again before
   std::unique_ptr<WorkerCounters[]> counters;  // one per worker
 };
 
@@ -130,12 +132,15 @@ struct ServiceState {
   std::size_t relist_idle = 0;  // the same of `idle`
   Index last_returned = kNone;  // in `held`: where a client that comes back is likely to belong
   bool probing = false;         // every instance failed somebody: one client at a time tries, at retry_at
+  bool busy = false;            // probing, as their queues were full: also when a connection has ended
   Tick retry_at = 0;
   bool release_queued = false;  // on the worker's list of services with clients to release
   bool paused = false;          // its listeners are out of the epoll set: there is no room
   bool removed = false;         // being closed: a client that is still handed over finds nobody
 
-  std::vector<std::function<void()>> after_greetings;  // to be called when nobody is greeting
+  // To be called when nobody is on the way to an instance any more, or at `give_out_by`.
+  std::vector<std::function<void()>> given_out;
+  Tick give_out_by = 0;
 
   Deadline quiet_until;  // no refusal by an instance is reported before
 

@@ -337,7 +337,11 @@ void Worker::watch_listener(Index slot, bool on) {
 void Worker::report_shortage(const ServiceState& service, const char* what, int error) {
   if (quiet_until_ && time_ < *quiet_until_) return;
   quiet_until_ = time_ + kReportInterval;
-  log::warn(what, {{"service", service.settings.name}, {"error", errno_text(error)}, {"worker", number_}});
+  if (error == 0) {
+    log::warn(what, {{"service", service.settings.name}, {"worker", number_}});
+  } else {
+    log::warn(what, {{"service", service.settings.name}, {"error", errno_text(error)}, {"worker", number_}});
+  }
 }
 
 }  // namespace relayd::net

@@ -45,6 +45,8 @@ class Worker {
   void add_service(ServiceId id, std::shared_ptr<ServiceShared> shared, const ServiceSettings& settings);
   void update_service(ServiceId id, const ServiceSettings& settings, const std::vector<int>& listeners,
                       std::function<void()> done);
+  // `done` also waits for clients that came in and are still on the way to an instance, while there is a
+  // route; for at most graceful_timeout.
   void stop_accepting(ServiceId id, std::function<void()> done);
   void remove_service(ServiceId id, std::function<void()> done);
   void set_route(ServiceId id, const std::shared_ptr<const Route>& route);
@@ -132,6 +134,8 @@ class Worker {
   void report_shortage(const ServiceState& service, const char* what, int error);
 
   // commands.cc
+  void check_given_out(ServiceState& service);
+  static void end_giving_out(ServiceState& service);
   void list_some();
   void list_one(Listing& listing, Index index);
 
@@ -142,6 +146,7 @@ class Worker {
   enum class Accepted { kOne, kNobody, kNoRoom };
   Accepted accept_one(ServiceState& service, const ListenerSlot& slot);
   bool reserve(ServiceState& service, bool held);
+  void report_full(ServiceState& service, const char* what);
   bool reserve_descriptors();
   void unreserve(ServiceState& service, bool held);
   void admit(ServiceState& service, int fd, bool is_unix, bool held);
@@ -160,7 +165,6 @@ class Worker {
   void on_greeting_event(Index index, std::uint32_t events);
   void read_greeting(ServiceState& service, Index index);
   void refuse_greeting(ServiceState& service, Index index, const std::string& why);
-  void leave_greeting(ServiceState& service, Index index);
   void expire_greetings(ServiceState& service);
 
   // http_clients.cc
@@ -188,6 +192,7 @@ class Worker {
   void place(ServiceState& service, Index index, bool reserved);
   enum class Attempt { kUnderWay, kFailed, kBusy, kShortage };
   void connect(ServiceState& service, Index index);
+  Index next_endpoint(ServiceState& service, Connection& connection, bool busy);
   Attempt attempt(ServiceState& service, Index index, Index endpoint);
   int open_socket(ServiceState& service, const Connection& connection, const SocketAddress& address);
   bool take_source(ServiceState& service, const Connection& connection, int fd, int family);

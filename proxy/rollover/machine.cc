@@ -245,7 +245,9 @@ void Step::begin_stop(bool fast) {
     update_route();
     emit(action::CloseHeld{});
   } else if (s_.accepting == Accepting::kNo) {
-    drain_for_good();
+    if (s_.route.empty()) return drain_for_good();
+    s_.accepting = Accepting::kStopping;  // those who waited for this generation are given to it first
+    emit(action::StopAccepting{});
   }
 }
 

@@ -106,8 +106,10 @@ struct SpreadCloses {  // close what is left one by one, over this long
   GenerationNumber generation = 0;
   Duration over{};
 };
-struct StopAccepting {  // answer with AcceptingStopped
-};
+// Answer with AcceptingStopped, once nobody new comes in and whoever has is given to an instance of the route
+// (not waited for where that is empty). It may come once more after the answer, with a route that then
+// exists.
+struct StopAccepting {};
 struct CloseHeld {};
 struct RolloverEnded {
   RolloverInProgress rollover;

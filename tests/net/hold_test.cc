@@ -210,5 +210,51 @@ TEST(Hold, ClientsInTheQueueOfADyingInstanceGoToTheNext) {
   }
 }
 
+// Whoever stops, or drops the service, waits until those who came in are with an instance.
+TEST(Hold, AcceptingEndsWhenThoseWhoAreLetGoSlowlyAreServed) {
+  config::Service service;
+  service.hold.release_rate = 50;
+  Plane plane(with(1, service));
+  EchoServer echo;
+  std::vector<Peer> clients;
+  for (int i = 0; i < 20; ++i) clients.push_back(plane.client());
+  ASSERT_TRUE(held(plane, 20));
+  plane.route(echo.address());
+  bool stopped = false;
+  plane.data->stop_accepting(Plane::kService, [&] { stopped = true; });
+  ASSERT_TRUE(plane.wait([&] { return stopped; }));
+  EXPECT_EQ(plane.counts().held, 0U);
+  plane.data->close_held(Plane::kService);
+  for (Peer& client : clients) {
+    client.send("hello");
+    EXPECT_EQ(client.receive(5), "hello");
+  }
+}
+
+TEST(Hold, AcceptingEndsAtOnceWhereNobodyServesThoseWhoWait) {
+  Plane plane(with(1));
+  Peer client = plane.client();
+  ASSERT_TRUE(held(plane, 1));
+  bool stopped = false;
+  plane.data->stop_accepting(Plane::kService, [&] { stopped = true; });
+  EXPECT_TRUE(plane.wait([&] { return stopped; }));
+  EXPECT_EQ(plane.counts().held, 1U);
+}
+
+// What an instance has against one client is no reason to keep others from it.
+TEST(Hold, AClientThatAnInstanceResetsHoldsUpNobody) {
+  Plane plane(with(1));
+  Listening backend;
+  plane.route(backend.address());
+  Peer unwanted = plane.client();
+  for (int i = 0; i < 4; ++i) backend.accept().reset();  // the first time, and as often as it is rescued
+  EXPECT_EQ(unwanted.receive_all().error, ECONNRESET);
+  EXPECT_EQ(plane.counts().connect_failures, 0U);
+  EXPECT_EQ(plane.counts().held_total, 0U);
+  Peer client = plane.client();
+  client.send("hello");
+  EXPECT_EQ(backend.accept().receive(5), "hello");
+}
+
 }  // namespace
 }  // namespace relayd::net::test

@@ -127,6 +127,25 @@ TEST_P(Accepting, AcceptingEndsWhenTheLastHeaderIsThere) {
   EXPECT_TRUE(plane_.wait([&] { return stopped; }));
 }
 
+// Whoever will have to wait has a place among those who do before it is accepted.
+TEST(AcceptingHeld, NoMoreAreTakenInThanMayWait) {
+  config::Service accepting = service(true, config::ProxyProtocol::kOff);
+  accepting.hold.max_connections = 3;
+  Plane plane(with(accepting));
+  EchoServer echo;
+  std::vector<Peer> clients;
+  for (int i = 0; i < 10; ++i) {
+    clients.push_back(plane.client());
+    clients.back().send(header(ProxyVersion::kV2) + "x");
+  }
+  ASSERT_TRUE(plane.wait([&] { return plane.list().size() == 3 && plane.list().back().state == "held"; }));
+  EXPECT_EQ(plane.counts().held, 3U);
+  EXPECT_EQ(plane.counts().accepted, 3U);
+  plane.route(echo.address());
+  for (Peer& client : clients) EXPECT_EQ(client.receive(1), "x");
+  EXPECT_EQ(plane.counts().held, 0U);
+}
+
 class Sending : public ::testing::TestWithParam<config::ProxyProtocol> {};
 INSTANTIATE_TEST_SUITE_P(Each, Sending,
                          ::testing::Values(config::ProxyProtocol::kV1, config::ProxyProtocol::kV2));

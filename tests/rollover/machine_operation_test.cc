@@ -137,7 +137,9 @@ TEST_F(Machine, GracefulStopDuringAHotRolloverServesTheHeldClientsFirst) {
   send(event::AcceptingStopped{});
   drained(1);
   EXPECT_THAT(exited(1), ElementsAre("create 2", "start 2.0"));
-  EXPECT_THAT(ready(2), ElementsAre("route 2.0", "ended done", "route", "drain 2", "close held"));
+  EXPECT_THAT(ready(2), ElementsAre("route 2.0", "ended done", "stop accepting"));
+  EXPECT_THAT(state.route, ElementsAre(RouteEntry{2, 0})) << "those who waited are given to it";
+  EXPECT_THAT(send(event::AcceptingStopped{}), ElementsAre("route", "drain 2", "close held"));
   drained(2);
   EXPECT_THAT(exited(2), ElementsAre("stopped"));
 }

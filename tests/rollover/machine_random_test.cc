@@ -175,8 +175,9 @@ class World {
     }
   }
   void carry_out(const action::StopAccepting&) {
-    if (stop_accepting_) fail("told to stop accepting twice");
+    if (stop_accepting_ && !accepting_stopped_) fail("told to stop accepting again before it has answered");
     stop_accepting_ = true;
+    accepting_stopped_ = false;
   }
   void carry_out(const action::CloseHeld&) {}
   void carry_out(const action::RolloverEnded& a) {

@@ -78,6 +78,7 @@ def test_max_connections_makes_clients_wait(relayd):
     seen = []
     answer_as_they_come(links, lambda: seen.append(relayd.service()["active"]))
     assert 1 <= max(seen) <= 5
+    assert "limits.max_connections is reached" in relayd.log()
 
 
 def test_idle_timeout_closes(relayd):

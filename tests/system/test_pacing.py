@@ -2,6 +2,7 @@
 
 import contextlib
 import selectors
+import signal
 import time
 
 import pytest
@@ -69,6 +70,22 @@ def test_new_clients_are_not_held_behind_those_that_wait_for_their_turn(relayd):
         for link in links[1:]:
             assert http.answer(link)[0] == 200
     assert held <= 60
+
+
+def test_a_stop_comes_after_those_who_wait_for_their_turn(relayd):
+    relayd.start({"web": apps.naming_its_client(hold={"release_rate": 20})})
+    relayd.ctl("pause")
+    with clients(relayd, 30) as links:
+        relayd.wait_for(lambda s: s["held"] == 30, "all are held")
+        resume = relayd.begin("resume")
+        assert http.answer(links[0])[0] == 200
+        assert resume.wait(30) == 0
+        resume.communicate()
+        assert relayd.service()["held"] > 0
+        relayd.send(signal.SIGTERM)
+        for link in links[1:]:
+            assert http.answer(link)[0] == 200
+    assert relayd.wait_end() == 0
 
 
 # ---- close_spread
