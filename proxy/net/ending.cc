@@ -147,7 +147,7 @@ bool Worker::tick_service(ServiceState& service) {
   tick_ending(service);
   check_given_out(service);
   const bool paced = service.settings.release_rate != 0 && !service.held.empty();
-  if (paced || (service.probing && reached(now_, service.retry_at))) release(service);
+  if (paced || (service.reach != Reach::kOpen && reached(now_, service.retry_at))) release(service);
   return !service.given_out.empty() || !service.greeting.empty() || !service.held.empty() ||
          !service.ending.empty() || (service.settings.connect_timeout != 0 && !service.connecting.empty()) ||
          (service.settings.idle_timeout != 0 && !service.relaying.empty());
