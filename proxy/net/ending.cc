@@ -128,7 +128,7 @@ void Worker::close_connection(Index index, bool reset) {
     connection.fd[side] = -1;
   }
   if (connection.origin != kNone) origins_.drop(connection.origin);
-  if (connection.flags & kHoldReserved) service.shared->held.fetch_sub(1, std::memory_order_relaxed);
+  if (connection.flags & kHoldPromised) service.shared->promised.fetch_sub(1, std::memory_order_relaxed);
   connection.state = State::kClosed;
   connection.flags = 0;
   plane_.loads[number_].connections.fetch_sub(1, std::memory_order_relaxed);

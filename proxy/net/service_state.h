@@ -39,6 +39,7 @@ struct ServiceShared {
   explicit ServiceShared(unsigned workers) : counters(std::make_unique<WorkerCounters[]>(workers)) {}
   std::atomic<std::uint32_t> active{0};
   std::atomic<std::uint32_t> held{0};
+  std::atomic<std::uint32_t> promised{0};     // places in the hold, of clients that are still greeting
   std::atomic<std::int64_t> next_release{0};  // steady clock, ns: hold.release_rate gives the next place then
   std::atomic<std::int64_t> next_full_report{
       0};                                      // steady clock, ns: that it is full is not told again before
