@@ -190,7 +190,9 @@ bool Worker::reserve(ServiceState& service, bool held) {
         "kernel's queue: raise LimitNOFILE (ulimit -n)");
     return false;
   }
-  if (held && shared.held.fetch_add(1, std::memory_order_relaxed) >= service.settings.hold_max) {
+  if (held &&
+      shared.held.fetch_add(1, std::memory_order_relaxed) + shared.promised.load(std::memory_order_relaxed) >=
+          service.settings.hold_max) {
     unreserve(service, held);
     report_full(service, "hold.max_connections is reached; further clients wait in the kernel's queue");
     return false;
@@ -247,7 +249,11 @@ void Worker::take_in(ServiceState& service, int fd, bool is_unix, bool held) {
   connection.side[kClient] = kReadReady | kWriteReady | kNoDelay;  // as its listener has it
   if (is_unix) connection.side[kClient] |= kIsUnix;
   if (service.settings.accept_proxy) {
-    if (held) connection.flags |= kHoldReserved;
+    if (held) {  // it is not one of them yet
+      connection.flags |= kHoldPromised;
+      service.shared->promised.fetch_add(1, std::memory_order_relaxed);
+      service.shared->held.fetch_sub(1, std::memory_order_relaxed);
+    }
     greet(service, index);
   } else {
     place(service, index, held);

@@ -131,7 +131,7 @@ void Worker::set_route(ServiceId id, const std::shared_ptr<const Route>& route) 
   });
   service->balance = route->balance;
   ++service->route_epoch;
-  service->probing = false;
+  service->reach = Reach::kOpen;
   if (gone) check_drains(*service);
   if (!service->route.empty()) queue_release(*service);
   room_made_ = true;  // who paused because the hold was full need not hold any more

@@ -19,8 +19,6 @@ using namespace std::string_view_literals;
 constexpr std::string_view kMappedPrefix =
     "\0\0\0\0\0\0\0\0\0\0\xff\xff"sv;  // ::ffff:a.b.c.d (RFC 4291, 2.5.5.2)
 
-constexpr Tick kBacklogPause = to_ticks(std::chrono::milliseconds(50));
-
 int pending_error(int fd) {
   int error = 0;
   socklen_t size = sizeof error;
@@ -53,32 +51,27 @@ void Worker::connect(ServiceState& service, Index index) {
     connection.tried = 0;
     connection.walked = 0;
   }
-  Tick pause = kRetryPause;
-  bool busy = false;
+  Reach reach = Reach::kDown;
   for (;;) {
-    const Index endpoint = next_endpoint(service, connection, busy);
+    const Index endpoint = next_endpoint(service, connection, reach);
     if (endpoint == kNone) break;
     const Attempt outcome = attempt(service, index, endpoint);
     if (outcome == Attempt::kUnderWay) {
       relay_.keep_first(connection);
       return;
     }
+    if (outcome == Attempt::kBusy) reach = Reach::kBusy;
     if (outcome == Attempt::kShortage) {
-      busy = false;
+      reach = Reach::kDown;
       break;
-    }
-    if (outcome == Attempt::kBusy) {
-      busy = true;
-      pause = kBacklogPause;
     }
   }
   relay_.keep_first(connection);
-  hold_again(service, index, pause);
-  service.busy = busy;
+  hold_again(service, index, reach);
 }
 
-// `busy`: an instance of those tried could take this client, but for its full queue.
-Index Worker::next_endpoint(ServiceState& service, Connection& connection, bool busy) {
+// `reach`: what the instances tried so far were.
+Index Worker::next_endpoint(ServiceState& service, Connection& connection, Reach reach) {
   Index endpoint = service.balancer.pick(endpoints_, service.route, service.balance, connection.tried);
   // Positions that share a bit may have been passed over unjustly: before anybody waits, each is tried.
   if (endpoint == kNone && service.route.size() > kTriedBits && connection.walked < service.route.size()) {
@@ -86,7 +79,7 @@ Index Worker::next_endpoint(ServiceState& service, Connection& connection, bool 
   }
   // Those that have reset it are there for others: it gets to know what they say, which ends after
   // kMostRescues.
-  if (endpoint == kNone && connection.rescues > 0 && !busy) {
+  if (endpoint == kNone && connection.rescues > 0 && reach != Reach::kBusy) {
     endpoint = service.balancer.pick(endpoints_, service.route, service.balance, 0);
     if (endpoint != kNone && endpoints_[endpoint].has_failed) endpoint = kNone;
   }
@@ -100,7 +93,7 @@ Worker::Attempt Worker::attempt(ServiceState& service, Index index, Index endpoi
   if (fd < 0) return Attempt::kShortage;
   const bool at_once = ::connect(fd, address.get(), address.length()) == 0;
   const bool begun = at_once || errno == EINPROGRESS || errno == EINTR;
-  int error = begun ? 0 : errno == ECONNRESET ? ECONNREFUSED : errno;  // a reset comes later
+  int error = begun ? 0 : errno == ECONNRESET ? ECONNREFUSED : errno;  // a reset would be one that came later
   connection.flags &= static_cast<std::uint8_t>(~kIntroduced);
   if (begun) {
     connection.fd[kBackend] = fd;
@@ -109,7 +102,7 @@ Worker::Attempt Worker::attempt(ServiceState& service, Index index, Index endpoi
     connection.flow[kBackend] = Flow::kOpen;
   }
   // Not where a dead loopback address may have answered itself: see connected_to_itself().
-  const bool sure = !service.probing && !endpoints_[endpoint].has_failed;
+  const bool sure = service.reach == Reach::kOpen && !endpoints_[endpoint].has_failed;
   const bool early = at_once || (begun && sure && address.is_loopback());
   const bool connected =
       early && (try_early(service, connection, endpoints_[endpoint].endpoint, error) || at_once);
@@ -284,7 +277,7 @@ void Worker::on_connecting_event(Index index, unsigned side, std::uint32_t event
 void Worker::established(ServiceState& service, Index index) {
   Connection& connection = slab_[index];
   EndpointTable::Entry& entry = endpoints_[connection.endpoint];
-  if ((service.probing || entry.has_failed) &&
+  if ((service.reach != Reach::kOpen || entry.has_failed) &&
       connected_to_itself(connection.fd[kBackend], entry.endpoint.address)) {
     connect_failed(service, index, ECONNREFUSED);
     return;
@@ -305,8 +298,8 @@ void Worker::established(ServiceState& service, Index index) {
   connection.state = State::kRelaying;
   connection.active = now_;
   list_relaying(service, index);
-  if (service.probing) {
-    service.probing = false;
+  if (service.reach != Reach::kOpen) {
+    service.reach = Reach::kOpen;
     queue_release(service);
   }
   relay(index);
@@ -364,8 +357,8 @@ void Worker::leave_backend(ServiceState& service, Connection& connection) {
   const Index endpoint = connection.endpoint;
   connection.endpoint = kNone;
   if (endpoints_.leave(endpoint)) check_drains(service);
-  if (service.busy && service.probing) {  // whoever took this one may have room for the next
-    service.probing = service.busy = false;
+  if (service.reach == Reach::kBusy) {  // whoever took this one may have room for the next
+    service.reach = Reach::kOpen;
     queue_release(service);
   }
 }

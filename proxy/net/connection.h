@@ -90,7 +90,7 @@ enum ConnectionFlag : std::uint8_t {
   kNobodyBehind = 2,
   kWaited = 4,         // has been held
   kIntroduced = 8,     // the PROXY header has been sent on this backend connection
-  kHoldReserved = 16,  // while it is greeting: a place among those who wait is counted for it
+  kHoldPromised = 16,  // while it is greeting: it has a place among those who wait
   kUndecided = 32,     // `protocol: auto`: no byte has been carried, so that it may be anything
   kTunnel = 64,        // HTTP once, and opaque after a 101 or a CONNECT
 };

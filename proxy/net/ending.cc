@@ -146,7 +146,7 @@ void Worker::close_connection(Index index, bool reset) {
   }
   if (connection.origin != kNone) origins_.drop(connection.origin);
   end_exchange(connection);
-  if (connection.flags & kHoldReserved) service.shared->held.fetch_sub(1, std::memory_order_relaxed);
+  if (connection.flags & kHoldPromised) service.shared->promised.fetch_sub(1, std::memory_order_relaxed);
   connection.state = State::kClosed;
   connection.flags = 0;
   plane_.loads[number_].connections.fetch_sub(1, std::memory_order_relaxed);
@@ -167,7 +167,7 @@ bool Worker::tick_service(ServiceState& service) {
   tick_ending(service);
   check_given_out(service);
   const bool paced = service.settings.release_rate != 0 && !service.held.empty();
-  if (paced || (service.probing && reached(now_, service.retry_at))) release(service);
+  if (paced || (service.reach != Reach::kOpen && reached(now_, service.retry_at))) release(service);
   return !service.given_out.empty() || !service.greeting.empty() || !service.guessing.empty() ||
          !service.reading.empty() || !service.held.empty() || !service.ending.empty() ||
          (service.settings.connect_timeout != 0 && !service.connecting.empty()) ||

@@ -55,10 +55,14 @@ void Worker::read_greeting(ServiceState& service, Index index) {
     close_connection(index);  // what was there to be looked at is not there to be taken: the socket is broken
   } else {
     if (!(*header)->local) connection.origin = origins_.add({*(*header)->source, *(*header)->destination});
-    const bool reserved = connection.flags & kHoldReserved;
-    connection.flags &= static_cast<std::uint8_t>(~kHoldReserved);
+    const bool promised = connection.flags & kHoldPromised;
+    if (promised) {
+      connection.flags &= static_cast<std::uint8_t>(~kHoldPromised);
+      service.shared->held.fetch_add(1, std::memory_order_relaxed);
+      service.shared->promised.fetch_sub(1, std::memory_order_relaxed);
+    }
     unlist(service, index);
-    place(service, index, reserved);
+    place(service, index, promised);
   }
 }
 

@@ -11,6 +11,8 @@ namespace {
 
 // Clients released in one turn, so that a long queue does not stall those that are being served.
 constexpr int kReleaseSlice = 64;
+// Until a full queue of a Unix socket is tried again, should none of its connections end before.
+constexpr Tick kBacklogPause = to_ticks(std::chrono::milliseconds(50));
 
 }  // namespace
 
@@ -48,12 +50,12 @@ void Worker::hold(ServiceState& service, Index index, bool reserved) {
   if (!watch(index, kClient)) close_connection(index);
 }
 
-void Worker::hold_again(ServiceState& service, Index index, Tick pause) {
+void Worker::hold_again(ServiceState& service, Index index, Reach reach) {
   slab_[index].tried = 0;
   slab_[index].walked = 0;
   if (!service.route.empty()) {
-    service.probing = true;
-    service.retry_at = now_ + pause;
+    service.reach = reach;
+    service.retry_at = now_ + (reach == Reach::kBusy ? kBacklogPause : kRetryPause);
   }
   hold(service, index, false);
 }
@@ -83,7 +85,7 @@ void Worker::queue_release(ServiceState& service) {
 
 void Worker::release(ServiceState& service) {
   for (int i = 0; i < kReleaseSlice && !service.held.empty() && !service.route.empty(); ++i) {
-    const bool probe = service.probing;
+    const bool probe = service.reach != Reach::kOpen;
     // In both cases the tick comes back to those who are left.
     if (probe && !reached(now_, service.retry_at)) return;
     if (!may_release(service)) return;
@@ -129,7 +131,7 @@ void Worker::expire_held(ServiceState& service) {
   for (Index index = service.held.front(); index != kNone;) {
     const Index next = slab_[index].next;
     if (reached(now_, slab_[index].held_since + service.settings.hold_timeout)) {
-      if (service.settings.release_rate != 0 && !service.route.empty() && !service.probing) {
+      if (service.settings.release_rate != 0 && !service.route.empty() && service.reach == Reach::kOpen) {
         unlist(service, index);
         start(service, index);
       } else {

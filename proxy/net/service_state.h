@@ -43,6 +43,7 @@ struct ServiceShared {
   explicit ServiceShared(unsigned workers) : counters(std::make_unique<WorkerCounters[]>(workers)) {}
   std::atomic<std::uint32_t> active{0};
   std::atomic<std::uint32_t> held{0};
+  std::atomic<std::uint32_t> promised{0};     // places in the hold, of clients that are still greeting
   std::atomic<std::int64_t> next_release{0};  // steady clock, ns: hold.release_rate gives the next place then
   std::atomic<std::int64_t> next_full_report{
       0};                                      // steady clock, ns: that it is full is not told again before
@@ -68,6 +69,13 @@ struct PlaneShared {
 
 // While no instance can be connected, one held client of each worker tries so often.
 inline constexpr Tick kRetryPause = to_ticks(std::chrono::milliseconds(100));
+
+// Whether clients get to the instances of the route.
+enum class Reach : std::uint8_t {
+  kOpen,
+  kBusy,  // all queues were full: also tried when a connection has ended
+  kDown,  // every instance failed somebody
+};
 
 // The part of the configuration that workers go by. 0: none.
 struct ServiceSettings {
@@ -131,8 +139,7 @@ struct ServiceState {
   std::size_t relist = 0;  // so many at the front of `relaying` go by a former idle timeout: due or not, look
   std::size_t relist_idle = 0;  // the same of `idle`
   Index last_returned = kNone;  // in `held`: where a client that comes back is likely to belong
-  bool probing = false;         // every instance failed somebody: one client at a time tries, at retry_at
-  bool busy = false;            // probing, as their queues were full: also when a connection has ended
+  Reach reach = Reach::kOpen;   // not kOpen: one client at a time tries, at retry_at
   Tick retry_at = 0;
   bool release_queued = false;  // on the worker's list of services with clients to release
   bool paused = false;          // its listeners are out of the epoll set: there is no room

@@ -192,7 +192,7 @@ class Worker {
   void place(ServiceState& service, Index index, bool reserved);
   enum class Attempt { kUnderWay, kFailed, kBusy, kShortage };
   void connect(ServiceState& service, Index index);
-  Index next_endpoint(ServiceState& service, Connection& connection, bool busy);
+  Index next_endpoint(ServiceState& service, Connection& connection, Reach reach);
   Attempt attempt(ServiceState& service, Index index, Index endpoint);
   int open_socket(ServiceState& service, const Connection& connection, const SocketAddress& address);
   bool take_source(ServiceState& service, const Connection& connection, int fd, int family);
@@ -216,7 +216,7 @@ class Worker {
   // hold.cc
   bool must_wait(const ServiceState& service) const;
   void hold(ServiceState& service, Index index, bool reserved);
-  void hold_again(ServiceState& service, Index index, Tick pause);
+  void hold_again(ServiceState& service, Index index, Reach reach);
   void leave_hold(ServiceState& service, Index index);
   void on_held_event(Index index, std::uint32_t events);
   void queue_release(ServiceState& service);

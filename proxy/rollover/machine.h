@@ -158,9 +158,6 @@ using Action =
                  action::Note, action::Stopped>;
 using Actions = std::vector<Action>;
 
-// "generation_starting", "switched" …, as the control protocol names them.
-const char* to_string(action::Note::Kind kind);
-
 // Events that make no sense in the state (a late report about something gone) change nothing.
 Actions step(State& state, const Event& event, TimePoint now);
 

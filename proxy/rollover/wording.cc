@@ -5,6 +5,57 @@ namespace {
 
 using Kind = action::Note::Kind;
 
+// As the control protocol names it.
+const char* type_of(Kind kind) {
+  switch (kind) {
+    case Kind::kGenerationStarting:
+      return "generation_starting";
+    case Kind::kGenerationReady:
+      return "generation_ready";
+    case Kind::kSwitched:
+      return "switched";
+    case Kind::kHolding:
+      return "holding";
+    case Kind::kReleased:
+      return "released";
+    case Kind::kDraining:
+      return "draining";
+    case Kind::kDrained:
+      return "drained";
+    case Kind::kCut:
+      return "cut";
+    case Kind::kGenerationStopped:
+      return "generation_stopped";
+    case Kind::kRolloverStarted:
+      return "rollover_started";
+    case Kind::kRolloverFailing:
+      return "rollover_failing";
+    case Kind::kRestoring:
+      return "restoring";
+    case Kind::kInstanceExited:
+      return "instance_exited";
+    case Kind::kInstanceStopped:
+      return "instance_stopped";
+    case Kind::kInstanceRestarting:
+      return "instance_restarting";
+    case Kind::kInstanceReady:
+      return "instance_ready";
+    case Kind::kInstanceUnhealthy:
+      return "instance_unhealthy";
+    case Kind::kInstanceHealthy:
+      return "instance_healthy";
+    case Kind::kInstanceKilled:
+      return "instance_killed";
+    case Kind::kPaused:
+      return "paused";
+    case Kind::kResumed:
+      return "resumed";
+    case Kind::kScaled:
+      return "scaled";
+  }
+  return "?";
+}
+
 std::string instance_name(GenerationNumber generation, int instance) {
   return "generation " + std::to_string(generation) +
          (instance >= 0 ? " instance " + std::to_string(instance) : "");
@@ -82,7 +133,7 @@ std::string first_line(const std::string& text) { return text.substr(0, text.fin
 
 Happening describe(const action::Note& note) {
   Happening happening;
-  happening.type = to_string(note.kind);
+  happening.type = type_of(note.kind);
   happening.generation = note.generation;
   happening.instance = note.instance;
   happening.message = sentence(note, instance_name(note.generation, note.instance));

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import subprocess
 
@@ -45,6 +46,19 @@ def ask_tracker(messages):
     return answers
 
 
+def node_is_old():
+    """Node before 20 ends a head at a CR without its LF, and reads a body after a 204 that names a length."""
+    version = subprocess.run([shutil.which("node"), "--version"], capture_output=True, text=True, check=True).stdout
+    return int(version.lstrip("v").split(".")[0]) < 20
+
+
+OLD_FAULT = re.compile(rb"\r(?!\n)|\AHTTP/1\.[01] 204")
+
+
+def known_fault(message):
+    return OLD_FAULT.search(bytes.fromhex(message["hex"])) is not None
+
+
 def disagreement(tracker, node):
     """What is wrong, or None. Where node refuses, it names no end that could differ; a tracker that waits for more is
     as safe as one that refused, unless node has seen an end already."""
@@ -59,11 +73,12 @@ def test_the_corpus():
     cases = run([TRACK, "--corpus"], [])
     assert len(cases) >= 150
     faults = []
+    old = node_is_old()
     for case, node in zip(cases, ask_node(cases), strict=True):
         differs = disagreement(case, node)
         if differs is None and "refused" in node and ("end" in case or "tunnel" in case):
             differs = f"the tracker accepts, node refuses: {node}"
-        if differs and not case["node"]:
+        if differs and not case["node"] and not (old and known_fault(case)):
             faults.append(f"[{case['name']}] {differs}")
     assert faults == []
 
@@ -100,8 +115,11 @@ def test_mutations_of_it():
     seeds = [int(only)] if only else range(MUTANTS)
     mutants = [mutate(seed, cases) for seed in seeds]
     ended = 0
+    old = node_is_old()
     for mutant, tracker, node in zip(mutants, ask_tracker(mutants), ask_node(mutants), strict=True):
         ended += "end" in tracker and "end" in node
+        if old and known_fault(mutant):
+            continue
         differs = disagreement(tracker, node)
         assert differs is None, (
             f"RELAYD_SEED={mutant['seed']}, from [{mutant['name']}]: {differs}\n{bytes.fromhex(mutant['hex'])}"

@@ -135,12 +135,22 @@ struct TcpPair {
   Descriptor far;
 };
 
+// A Relay and what it borrows from.
+struct Relaying {
+  ChunkPool chunks;
+  ChunkPool small_chunks{kSmallChunkSize};
+  std::atomic<std::uint64_t> descriptors{0};
+  std::atomic<std::uint64_t> most_descriptors{100};
+  PipePool pipes{descriptors, most_descriptors};
+  Relay relay{chunks, small_chunks, pipes};
+};
+
 class ParkedFirstBytes : public ::testing::Test {
  protected:
   ParkedFirstBytes() {
     connection_.state = State::kRelaying;
-    connection_.parked[kClient] = chunks_.borrow();
-    Chunk& chunk = chunks_[connection_.parked[kClient]];
+    connection_.parked[kClient] = parts_.chunks.borrow();
+    Chunk& chunk = parts_.chunks[connection_.parked[kClient]];
     chunk.append("hello");
     connect_to(dying_);
     connection_.fd[kClient] = client_.near.get();
@@ -152,12 +162,7 @@ class ParkedFirstBytes : public ::testing::Test {
     connection_.side[kBackend] = kWriteReady;
   }
 
-  ChunkPool chunks_;
-  std::atomic<std::uint64_t> descriptors_{0};
-  std::atomic<std::uint64_t> most_descriptors_{100};
-  PipePool pipes_{descriptors_, most_descriptors_};
-  ChunkPool small_chunks_{kSmallChunkSize};
-  Relay relay_{chunks_, small_chunks_, pipes_};
+  Relaying parts_;
   Connection connection_;
   TcpPair client_;
   TcpPair dying_;
@@ -167,35 +172,30 @@ class ParkedFirstBytes : public ::testing::Test {
 // before they leave. They must not be lost by that.
 TEST_F(ParkedFirstBytes, OutliveASecondReset) {
   connection_.rescues = 1;
-  ASSERT_EQ(relay_.run(connection_), Next::kReconnect);
+  ASSERT_EQ(parts_.relay.run(connection_), Next::kReconnect);
   ASSERT_NE(connection_.parked[kClient], kNone);
   TcpPair third;
   connect_to(third);
-  EXPECT_EQ(relay_.run(connection_), Next::kWait);
+  EXPECT_EQ(parts_.relay.run(connection_), Next::kWait);
   char received[8] = {};
   EXPECT_EQ(::recv(third.far.get(), received, sizeof received, 0), 5);
   EXPECT_EQ(std::string(received), "hello");
   EXPECT_EQ(connection_.bytes_in, 5U);
-  EXPECT_EQ(chunks_.in_use() + small_chunks_.in_use(), 0U);
+  EXPECT_EQ(parts_.chunks.in_use() + parts_.small_chunks.in_use(), 0U);
 }
 
 TEST_F(ParkedFirstBytes, AreGivenUpAfterTheLastRescue) {
   connection_.rescues = kMostRescues;
-  EXPECT_NE(relay_.run(connection_), Next::kReconnect);
+  EXPECT_NE(parts_.relay.run(connection_), Next::kReconnect);
   EXPECT_EQ(connection_.parked[kClient], kNone);
   EXPECT_TRUE(connection_.side[kBackend] & kFailed);
-  EXPECT_EQ(chunks_.in_use() + small_chunks_.in_use(), 0U);
+  EXPECT_EQ(parts_.chunks.in_use() + parts_.small_chunks.in_use(), 0U);
 }
 
 // Whoever splices meets the reset, not only whoever is told by an event. Nothing that was cut off must look
 // whole.
 TEST(Splice, AResetIsNoEnd) {
-  ChunkPool chunks;
-  ChunkPool small_chunks{kSmallChunkSize};
-  std::atomic<std::uint64_t> descriptors{0};
-  std::atomic<std::uint64_t> most_descriptors{100};
-  PipePool pipes{descriptors, most_descriptors};
-  Relay relay{chunks, small_chunks, pipes};
+  Relaying parts;
   TcpPair client;
   TcpPair backend;
   Connection connection;
@@ -208,9 +208,9 @@ TEST(Splice, AResetIsNoEnd) {
   const std::string half(50'000, 'x');
   ASSERT_EQ(::send(backend.far.get(), half.data(), half.size(), 0), static_cast<ssize_t>(half.size()));
   backend.reset_far();
-  EXPECT_EQ(relay.run(connection), Next::kReset);
+  EXPECT_EQ(parts.relay.run(connection), Next::kReset);
   EXPECT_EQ(connection.bytes_out, half.size());
-  EXPECT_EQ(descriptors, 2U) << "a pipe was used";
+  EXPECT_EQ(parts.descriptors, 2U) << "a pipe was used";
 }
 
 class BalancerTest : public ::testing::Test {

@@ -134,10 +134,10 @@ TEST(AcceptingHeld, NoMoreAreTakenInThanMayWait) {
   Plane plane(with(accepting));
   EchoServer echo;
   std::vector<Peer> clients;
-  for (int i = 0; i < 10; ++i) {
-    clients.push_back(plane.client());
-    clients.back().send(header(ProxyVersion::kV2) + "x");
-  }
+  for (int i = 0; i < 10; ++i) clients.push_back(plane.client());
+  ASSERT_TRUE(plane.wait([&] { return plane.list().size() == 3; }));
+  EXPECT_EQ(plane.counts().held, 0U) << "they are still greeting";
+  for (Peer& client : clients) client.send(header(ProxyVersion::kV2) + "x");
   ASSERT_TRUE(plane.wait([&] { return plane.list().size() == 3 && plane.list().back().state == "held"; }));
   EXPECT_EQ(plane.counts().held, 3U);
   EXPECT_EQ(plane.counts().accepted, 3U);
