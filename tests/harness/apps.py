@@ -34,7 +34,8 @@ def node(**more):
 def nginx(folder, *words, **more):
     script = str(places.APPS / "nginx.sh")
     command = ["/bin/sh", script, str(folder), "{address}", "{generation}", *words]
-    return service(command, **merge({"backend": {"stop_signal": "QUIT"}}, more))
+    path = None if "http2" in words else "/up"  # a check speaks HTTP/1
+    return service(command, path, **merge({"backend": {"stop_signal": "QUIT"}}, more))
 
 
 def websocket(**more):

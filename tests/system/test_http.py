@@ -135,7 +135,10 @@ def test_a_tunnel_outlives_graceful_timeout_where_it_may(relayd):
     relayd.wait_event("generation_stopped", generation=1, seconds=30)
 
 
-@pytest.mark.parametrize("graceful", ["5s", "60s"])
+ALL_AT_ONCE = pytest.mark.xfail(strict=True, reason="where the two times differ, the closes of the sooner one are not spread yet")
+
+
+@pytest.mark.parametrize("graceful", ["5s", pytest.param("60s", marks=ALL_AT_ONCE)])
 def test_tunnels_are_closed_over_the_spread(relayd, graceful):
     number, spread = 20, 4
     relayd.start({"web": websocket_service(graceful_timeout=graceful, tunnel_timeout="5s", close_spread=f"{spread}s")})
@@ -298,11 +301,14 @@ def test_a_download_arrives_whole_though_a_rollover_comes_between(relayd, path):
 
 def test_a_hold_that_times_out_is_answered_503_with_retry_after(relayd):
     relayd.start({"web": node(hold={"timeout": "1s"})})
-    with Kept(relayd.address) as kept, Kept(relayd.address) as fresh:
+    with contextlib.ExitStack() as stack:
+        kept = stack.enter_context(Kept(relayd.address))
         assert kept.generation() == "1"
         relayd.ctl("pause")
+        fresh = stack.enter_context(Kept(relayd.address))
         for client in (kept, fresh):
             client.send()
+        for client in (kept, fresh):
             status, headers, body = client.answer()
             assert status == 503 and int(headers["retry-after"]) >= 1 and body, headers
             assert headers["connection"] == "close" and client.closed()
@@ -426,7 +432,7 @@ def test_tls_is_passed_through(relayd):
 
 
 def test_http2_with_prior_knowledge_is_passed_through(relayd):
-    relayd.start({"web": apps.nginx(relayd.folder, "http2", health={"check": "tcp", "path": None})})
+    relayd.start({"web": apps.nginx(relayd.folder, "http2")})
     for generation in ("1", "2"):
         command = ["/usr/bin/curl", "-sS", "--http2-prior-knowledge", "-w", "%{http_version} %{http_code}"]
         ended = subprocess.run([*command, f"http://{relayd.address}/"], capture_output=True, text=True, timeout=30)
