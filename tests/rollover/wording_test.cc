@@ -9,7 +9,11 @@ using testing::Contains;
 using testing::Pair;
 
 TEST(Wording, CountsStandBesideWhatTheEventSays) {
-  Happening happening = describe(Report{.mode = config::Mode::kHot, .from = 1, .to = 2}, 2);
+  Report report;
+  report.mode = config::Mode::kHot;
+  report.from = 1;
+  report.to = 2;
+  Happening happening = describe(report, 2);
   net::ServiceCounts counts;
   counts.requests = 1200;
   counts.crossings = 64;
