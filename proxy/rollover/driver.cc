@@ -182,6 +182,15 @@ std::uint64_t Driver::connections(GenerationNumber generation) const {
   return sum;
 }
 
+std::uint64_t Driver::requests(GenerationNumber generation) const {
+  std::uint64_t sum = 0;
+  for (auto it = slots_.lower_bound({generation, 0}); it != slots_.end() && it->first.first == generation;
+       ++it) {
+    sum += it->second.load->requests.load(std::memory_order_relaxed);
+  }
+  return sum;
+}
+
 // One event at a time: what an action causes at once waits in the queue until the step's other actions are
 // done.
 void Driver::feed(Event event) {
