@@ -182,6 +182,7 @@ void Worker::close_held(ServiceId id) {
     if (slot.fd >= 0 && slot.service == id && slot.leaving) end_leaving(slot);
   }
   end_giving_out(*service);
+  service->closing = true;
   sweeps_.push_back({.service = id,
                      .what = Sweep::What::kHeld,
                      .generation = 0,

@@ -47,7 +47,11 @@ void Worker::hold(ServiceState& service, Index index, bool reserved) {
   service.held.insert_after(slab_, after, index);
   service.last_returned = index;
   want_tick();
-  if (!watch(index, kClient)) close_connection(index);
+  if (!watch(index, kClient)) {
+    close_connection(index);
+  } else if (service.closing) {
+    send_away(service, index);
+  }
 }
 
 void Worker::hold_again(ServiceState& service, Index index, Reach reach) {
