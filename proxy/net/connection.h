@@ -136,4 +136,9 @@ struct Connection {
 static_assert(sizeof(Connection) <= 104);
 static_assert(std::is_trivially_copyable_v<Connection>);
 
+constexpr bool is_a(const Connection& connection, ConnectionKind kind) {
+  const bool tunnel = (connection.flags & kTunnel) != 0;
+  return kind == ConnectionKind::kAll || tunnel == (kind == ConnectionKind::kTunnels);
+}
+
 }  // namespace relayd::net

@@ -182,8 +182,8 @@ void DataPlane::cut(ServiceId id, std::uint32_t generation, int instance, Connec
   impl_->to_all([=](Worker& worker) { worker.cut(id, generation, instance, kind); });
 }
 
-void DataPlane::spread_closes(ServiceId id, std::uint32_t generation, Duration over) {
-  impl_->to_all([=](Worker& worker) { worker.spread_closes(id, generation, to_ticks(over)); });
+void DataPlane::spread_closes(ServiceId id, std::uint32_t generation, ConnectionKind kind, Duration over) {
+  impl_->to_all([=](Worker& worker) { worker.spread_closes(id, generation, kind, to_ticks(over)); });
 }
 
 void DataPlane::process_ended(ServiceId id, std::uint32_t generation, int instance) {

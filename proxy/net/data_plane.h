@@ -115,9 +115,9 @@ class DataPlane {
   // Closes every connection of the generation (or of its one instance) now; a pending drain() then reports. A
   // client whose connect is still under way has lost nothing yet: it is held and goes by the current route.
   void cut(ServiceId id, std::uint32_t generation, int instance, ConnectionKind kind = ConnectionKind::kAll);
-  // Closes the generation's connections one by one, evenly over this time; a set_route() that names it again
-  // ends that. cut() is for what is left.
-  void spread_closes(ServiceId id, std::uint32_t generation, Duration over);
+  // Closes the generation's connections of the kind one by one, evenly over this time, but for clients whose
+  // HTTP request is being answered; a set_route() that names it again ends that. cut() is for what is left.
+  void spread_closes(ServiceId id, std::uint32_t generation, ConnectionKind kind, Duration over);
   // The process of an instance that is on its way out has ended: its connections end when its last bytes have
   // been passed on, also where the client keeps its half open.
   void process_ended(ServiceId id, std::uint32_t generation, int instance);

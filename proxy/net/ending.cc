@@ -279,9 +279,7 @@ void Worker::sweep_one(const Sweep& sweep, Index index) {
           !is_of(endpoints_[connection.endpoint].endpoint, sweep.generation, sweep.instance)) {
         return;
       }
-      if (sweep.kind != ConnectionKind::kAll &&
-          ((connection.flags & kTunnel) != 0) != (sweep.kind == ConnectionKind::kTunnels))
-        return;
+      if (!is_a(connection, sweep.kind)) return;
       if (connection.state == State::kConnecting) {  // it has lost nothing yet: to whoever serves now
         unlist(service, index);
         leave_backend(service, connection);

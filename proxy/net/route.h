@@ -17,6 +17,12 @@ using ServiceId = std::uint16_t;
 // Which connections of a generation. Tunnels: what an HTTP client has turned into something else, by an
 // Upgrade or CONNECT.
 enum class ConnectionKind : std::uint8_t { kAll, kPlain, kTunnels };
+// All where the kind is all: nothing is set apart.
+constexpr ConnectionKind others(ConnectionKind kind) {
+  return kind == ConnectionKind::kPlain     ? ConnectionKind::kTunnels
+         : kind == ConnectionKind::kTunnels ? ConnectionKind::kPlain
+                                            : ConnectionKind::kAll;
+}
 
 // Shared by all workers and read by the main thread: least_connections is true across threads. Outlives its
 // route as long as a connection counts on it.

@@ -53,7 +53,7 @@ class Worker {
   // `instance` -1: all of them.
   void drain(ServiceId id, std::uint32_t generation, int instance, std::function<void()> done);
   void cut(ServiceId id, std::uint32_t generation, int instance, ConnectionKind kind);
-  void spread_closes(ServiceId id, std::uint32_t generation, Tick over);
+  void spread_closes(ServiceId id, std::uint32_t generation, ConnectionKind kind, Tick over);
   void process_ended(ServiceId id, std::uint32_t generation, int instance);
   void close_held(ServiceId id);
   // At most `limit` connections of the generation, if one is given; `done` is given what was found.
@@ -89,14 +89,21 @@ class Worker {
     Tick due = 0;
   };
 
-  // Connections of a generation to be closed one by one until `end`.
+  // Connections of a generation to be closed one by one until `end`: first they are found, some slots a tick,
+  // then each has its moment.
   struct Spread {
+    struct Target {
+      Index index;
+      std::uint64_t id;
+    };
     ServiceId service = 0;
     std::uint32_t generation = 0;
+    ConnectionKind kind = ConnectionKind::kAll;
     Tick end = 0;
-    Tick over = 0;          // ends this long after it began
-    std::size_t first = 0;  // connections when it began
-    Index next = 0;         // where the walk over the slab goes on
+    Tick began = 0;             // when all had been found
+    Index looked_at = 0;        // slots of the slab
+    std::vector<Target> found;  // in the order of their closes
+    std::size_t passed = 0;     // of them: closed, or gone by themselves
   };
 
   // A walk over the slab that describes what it finds, a slice a turn.
@@ -241,7 +248,9 @@ class Worker {
 
   // spread.cc
   bool tick_spreads();
-  void spread_some(Spread& spread);
+  void look_for_targets(Spread& spread);
+  void close_due(Spread& spread);
+  bool is_spread(const Spread& spread, const Connection& connection);
 
   void sweep_some();
   void sweep_one(const Sweep& sweep, Index index);

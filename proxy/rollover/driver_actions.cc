@@ -76,7 +76,7 @@ void Driver::carry_out(const action::Drain& a) { data_plane_.drain(id_, a.genera
 void Driver::carry_out(const action::Cut& a) { data_plane_.cut(id_, a.generation, a.instance, a.kind); }
 
 void Driver::carry_out(const action::SpreadCloses& a) {
-  data_plane_.spread_closes(id_, a.generation, a.over);
+  data_plane_.spread_closes(id_, a.generation, a.kind, a.over);
 }
 
 void Driver::carry_out(const action::StopAccepting&) {

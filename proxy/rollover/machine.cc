@@ -148,7 +148,7 @@ void Step::operator()(const event::Tick& e) {
         instance_due(s_.generations[n], static_cast<InstanceIndex>(i), e.why_not_ready);
     }
     cut_sooner(s_.generations[n]);
-    begin_spread(s_.generations[n]);
+    begin_spreads(s_.generations[n]);
     const Deadline due = s_.generations[n].due;
     if (due && *due <= now_) generation_due(s_.generations[n], e.why_not_ready);
   }
@@ -357,6 +357,7 @@ Deadline next_deadline(const State& state) {
     consider(g.due);
     consider(g.spread_due);
     consider(g.sooner_due);
+    consider(g.sooner_spread_due);
     for (const Instance& i : g.instances) consider(i.due);
   }
   return earliest;

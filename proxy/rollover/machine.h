@@ -104,6 +104,7 @@ struct Cut {  // close what is left
 };
 struct SpreadCloses {  // close what is left one by one, over this long
   GenerationNumber generation = 0;
+  net::ConnectionKind kind = net::ConnectionKind::kAll;
   Duration over{};
 };
 // Answer with AcceptingStopped, once nobody new comes in and whoever has is given to an instance of the route

@@ -53,7 +53,9 @@ class Step {
   GenerationNumber create(const Launch& launch, GenerationNumber copy_of, GenerationState state);
   void begin_drain(Generation& g);
   void cut_sooner(Generation& g);
-  void begin_spread(Generation& g);
+  void set_ends(Generation& g);
+  static void drop_ends(Generation& g);
+  void begin_spreads(Generation& g);
   void serve_again(Generation& g);
   void stop_generation(Generation& g);
   void cut_and_stop(Generation& g);

@@ -99,10 +99,11 @@ struct Generation {
   Launch launch;  // launch.instances: how many are wanted now
   TimePoint began{};
   Deadline due;         // kStarting: ready_timeout; kDraining: graceful_timeout
-  Deadline spread_due;  // kDraining: when the closes of close_spread begin
-  // kDraining, where graceful_timeout and tunnel_timeout differ: the sooner of both, and what it is for;
-  // `due` is the later.
+  Deadline spread_due;  // kDraining: when the closes of close_spread begin that end at `due`
+  // kDraining, where graceful_timeout and tunnel_timeout differ: the sooner of both, what it is for, and when
+  // the closes begin that end at it; `due` is the later, and for the other kind.
   Deadline sooner_due;
+  Deadline sooner_spread_due;
   net::ConnectionKind sooner_kind = net::ConnectionKind::kAll;
   bool was_ready = false;   // all its instances have been ready once
   std::uint64_t drain = 0;  // token of the drain under way; 0: none

@@ -86,6 +86,19 @@ TEST_P(HttpCrossing, WhileNobodyServesARequestIsHeld) {
   EXPECT_EQ(plane.counts().held, 0U);
 }
 
+TEST_P(HttpCrossing, AtAStopTheNextRequestIsRefusedInWords) {
+  Plane plane(options());
+  Listening backend;
+  plane.route(backend.address(), 1);
+  Peer client = plane.client();
+  first_exchange(client, backend);
+  plane.hold();
+  plane.data->close_held(Plane::kService);
+  ASSERT_TRUE(drains(plane, 1, 7));
+  client.send(kGet);
+  expect_answer(client, 503);
+}
+
 // A client's time of waiting begins anew with each request.
 TEST_P(HttpCrossing, EachRequestIsHeldForTheWholeTime) {
   auto some = options();

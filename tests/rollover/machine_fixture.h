@@ -44,7 +44,10 @@ inline std::string word(const Action& action) {
           if (a.kind == net::ConnectionKind::kPlain) out << " plain";
           if (a.kind == net::ConnectionKind::kTunnels) out << " tunnels";
         } else if constexpr (std::is_same_v<A, action::SpreadCloses>) {
-          out << "spread " << a.generation << " over " << a.over.count();
+          out << "spread " << a.generation;
+          if (a.kind == net::ConnectionKind::kPlain) out << " plain";
+          if (a.kind == net::ConnectionKind::kTunnels) out << " tunnels";
+          out << " over " << a.over.count();
         } else if constexpr (std::is_same_v<A, action::StopAccepting>) {
           out << "stop accepting";
         } else if constexpr (std::is_same_v<A, action::CloseHeld>) {
