@@ -25,14 +25,15 @@ void Worker::spread_closes(ServiceId id, std::uint32_t generation, ConnectionKin
 // True while there is one.
 bool Worker::tick_spreads() {
   std::erase_if(spreads_, [this](Spread& spread) {
-    // What is left at the end is cut by the main thread.
-    if (reached(now_, spread.end) || find(spread.service) == nullptr) return true;
-    if (spread.looked_at < slab_.size()) {
+    if (find(spread.service) == nullptr) return true;
+    const bool found = spread.looked_at >= slab_.size();
+    if (found) {
+      close_due(spread);
+    } else {
       look_for_targets(spread);
-      return false;
     }
-    close_due(spread);
-    return spread.passed == spread.found.size();
+    // What was not found is cut by the main thread.
+    return reached(now_, spread.end) || (found && spread.passed == spread.found.size());
   });
   return !spreads_.empty();
 }
@@ -48,10 +49,10 @@ void Worker::look_for_targets(Spread& spread) {
 
 // Evenly over the time; a single one goes in the middle of it.
 void Worker::close_due(Spread& spread) {
+  const std::size_t all = spread.found.size();
   const std::size_t over = std::max<Tick>(1, spread.end - spread.began);
   const std::size_t passed = now_ - spread.began;
-  const std::size_t due =
-      std::min(spread.found.size(), (spread.found.size() * passed * 2 + over) / (over * 2));
+  const std::size_t due = reached(now_, spread.end) ? all : (all * passed * 2 + over) / (over * 2);
   for (; spread.passed < due; ++spread.passed) {
     const auto [index, id] = spread.found[spread.passed];
     const Connection& connection = slab_[index];

@@ -135,10 +135,7 @@ def test_a_tunnel_outlives_graceful_timeout_where_it_may(relayd):
     relayd.wait_event("generation_stopped", generation=1, seconds=30)
 
 
-ALL_AT_ONCE = pytest.mark.xfail(strict=True, reason="where the two times differ, the closes of the sooner one are not spread yet")
-
-
-@pytest.mark.parametrize("graceful", ["5s", pytest.param("60s", marks=ALL_AT_ONCE)])
+@pytest.mark.parametrize("graceful", ["5s", "60s"])
 def test_tunnels_are_closed_over_the_spread(relayd, graceful):
     number, spread = 20, 4
     relayd.start({"web": websocket_service(graceful_timeout=graceful, tunnel_timeout="5s", close_spread=f"{spread}s")})
