@@ -30,6 +30,8 @@ std::string preamble_of(config::ProxyProtocol send) {
 HealthPlan plan_health(const config::Service& service) {
   using Kind = HealthPlan::Kind;
   const config::Health& health = service.health;
+  const Kind connect =
+      service.backend.address == config::AddressKind::kActivation ? Kind::kAccept : Kind::kTcp;
   HealthPlan plan;
   plan.interval = health.interval;
   plan.timeout = health.timeout;
@@ -37,7 +39,7 @@ HealthPlan plan_health(const config::Service& service) {
   plan.path = health.path.empty() ? "/" : health.path;
   switch (health.check) {
     case config::Check::kTcp:
-      plan.kind = Kind::kTcp;
+      plan.kind = connect;
       break;
     case config::Check::kHttp:
       plan.kind = Kind::kHttp;
@@ -52,13 +54,15 @@ HealthPlan plan_health(const config::Service& service) {
       plan.kind = Kind::kNone;
       break;
     case config::Check::kAuto:
-      if (!health.path.empty()) {
+      if (service.backend.address == config::AddressKind::kHandoff) {
+        plan.kind = Kind::kNotify;
+      } else if (!health.path.empty()) {
         plan.kind = Kind::kHttp;
       } else if (service.protocol == config::Protocol::kHttp) {
         plan.kind = Kind::kHttp;
         plan.bad_from = 500;
       } else {
-        plan.kind = Kind::kTcp;
+        plan.kind = connect;
         plan.ready_by_notify = true;
       }
       break;
@@ -99,7 +103,7 @@ std::optional<Duration> HealthRecord::next() const {
   if (believed_ || plan_.kind == HealthPlan::Kind::kNotify || plan_.kind == HealthPlan::Kind::kNone)
     return {};
   if (state_ != State::kStarting) {
-    if (plan_.interval == Duration::zero()) return {};
+    if (plan_.interval == Duration::zero() || plan_.kind == HealthPlan::Kind::kAccept) return {};
     return plan_.interval;
   }
   const Duration longest = plan_.interval == Duration::zero()

@@ -12,19 +12,22 @@ namespace relayd::backend {
 
 // The checks of one service, with `auto` resolved.
 struct HealthPlan {
-  enum class Kind { kTcp, kHttp, kCommand, kNotify, kNone };
+  // kAccept: as kTcp, on a socket of relayd's own (address: activation), to which every connect succeeds.
+  enum class Kind { kTcp, kAccept, kHttp, kCommand, kNotify, kNone };
   Kind kind = Kind::kTcp;
   bool ready_by_notify = false;  // READY=1 makes it ready too, and is believed from then on
   std::string path;              // kHttp
   int bad_from = 300;            // kHttp: the first status that is not well
-  // kTcp, kHttp: sent first, where the app expects a PROXY header on every connection: one that names nobody,
-  // as a check comes from no client.
+  // kTcp, kAccept, kHttp: sent first, where the app expects a PROXY header on every connection: one that
+  // names nobody, as a check comes from no client.
   std::string preamble;
   Duration interval{};  // between checks once ready; 0: none
   Duration timeout{};   // of one check
 };
 // Contract, section 3: auto is http if a path is set; else, with `protocol: http`, a GET of / that any answer
-// below 500 satisfies; else READY=1 or a TCP connect, whichever comes first.
+// below 500 satisfies; else READY=1 or a TCP connect, whichever comes first. With `address: activation` a
+// connection that the app has accepted takes the place of the TCP connect; once ready it is not checked
+// again, as a busy app's accept queue says nothing. With `address: handoff` auto is READY=1 alone.
 HealthPlan plan_health(const config::Service& service);
 
 // What the results of the checks amount to, and when the next one is due. Pure.

@@ -23,12 +23,27 @@ std::string ExitReport::describe() const {
   return name != nullptr ? std::string("killed by SIG") + name : "killed by signal " + std::to_string(status);
 }
 
+namespace {
+
+// relayd has at most so many connects to an instance under way; net.core.somaxconn cuts it.
+constexpr int kActivationBacklog = 65535;
+
+}  // namespace
+
 struct Instance::Impl {
-  Impl(Context& c, std::shared_ptr<const Definition> d, std::uint32_t g, std::uint16_t i, InstanceEvents e)
-      : context(c), definition(std::move(d)), generation(g), index(i), events(std::move(e)) {}
+  Impl(Context& c, std::shared_ptr<const Definition> d, std::uint32_t g, std::uint16_t i, InstanceEvents e,
+       std::shared_ptr<const Descriptor> l)
+      : context(c),
+        definition(std::move(d)),
+        generation(g),
+        index(i),
+        events(std::move(e)),
+        listening(std::move(l)) {}
 
   Result<void> start();
   Result<void> take_address(const std::optional<Identity>& identity);
+  Result<void> take_listening_socket();
+  std::vector<PassedSocket> sockets() const;
   Result<void> launch(const std::optional<Identity>& identity);
   Result<void> begin_checks(const Program& frame, const Placement& placement);
   void on_notify(const NotifyMessage& message);
@@ -55,6 +70,7 @@ struct Instance::Impl {
   // In the order of their making; they go in the opposite one: the process before what it uses.
   PortLease port;
   SocketFolder folder;
+  std::shared_ptr<const Descriptor> listening;  // activation
   std::unique_ptr<NotifySocket> notify;
   std::unique_ptr<StderrTail> stderr_tail;
   std::unique_ptr<Child> child;
@@ -93,15 +109,41 @@ Result<void> Instance::Impl::take_address(const std::optional<Identity>& identit
       return {};
     }
     case config::AddressKind::kActivation:
+      return take_listening_socket();
     case config::AddressKind::kHandoff:
-      break;
+      if (definition->sockets.empty()) return fail("there is no public socket to hand over");
+      address = definition->sockets.front().address;
+      return {};
   }
-  return fail(std::string("backend.address '") + config::to_string(definition->service.backend.address) +
-              "' is not built yet: use port or socket");
+  return fail("unknown backend.address");
+}
+
+// Bound and listening before the app exists, so that nobody can take its port, and connects wait in its
+// queue. It blocks, as systemd's sockets do; an app that wants it otherwise sets O_NONBLOCK itself.
+Result<void> Instance::Impl::take_listening_socket() {
+  if (!listening) {
+    auto made = listen_on(SocketAddress::loopback(0), kActivationBacklog);
+    if (!made) return std::unexpected(made.error());
+    if (auto done = set_nonblocking(made->get(), false); !done) return done;
+    listening = std::make_shared<const Descriptor>(std::move(*made));
+  }
+  auto bound = local_address(listening->get());
+  if (!bound) return std::unexpected(bound.error());
+  address = *bound;
+  return {};
+}
+
+std::vector<PassedSocket> Instance::Impl::sockets() const {
+  if (listening) return {{listening->get(), definition->service.name}};
+  std::vector<PassedSocket> passed;
+  for (const PublicSocket& socket : definition->sockets)
+    passed.push_back({socket.socket->get(), socket.name});
+  return passed;
 }
 
 Result<void> Instance::Impl::launch(const std::optional<Identity>& identity) {
-  const Placement placement{generation, index, address, notify->address()};
+  const bool own_address = definition->service.backend.address != config::AddressKind::kHandoff;
+  const Placement placement{generation, index, address, notify->address(), own_address};
   const rlimit original{context.original_nofile_soft, context.original_nofile_hard};
   auto program = program_frame(*definition, placement, identity, original, inherited_environment(::environ));
   if (!program) return std::unexpected(program.error());
@@ -114,7 +156,7 @@ Result<void> Instance::Impl::launch(const std::optional<Identity>& identity) {
   auto tail = StderrTail::create(context.loop, std::move(pipe->read), STDERR_FILENO);
   if (!tail) return std::unexpected(tail.error());
   auto started =
-      Child::start(context.loop, context.keeper, *program, Streams{.output = -1, .error = pipe->write.get()},
+      Child::start(context.loop, context.keeper, *program, Streams{-1, pipe->write.get(), sockets()},
                    [this](const ExitReport& report) { on_exit(report); });
   if (!started) return std::unexpected(started.error());
   stderr_tail = std::move(*tail);
@@ -139,6 +181,10 @@ Result<void> Instance::Impl::begin_checks(const Program& frame, const Placement&
   } else if (plan.kind == HealthPlan::Kind::kHttp) {
     make = [this, plan] {
       return make_http_probe(context.loop, address, plan.path, plan.bad_from, plan.timeout, plan.preamble);
+    };
+  } else if (plan.kind == HealthPlan::Kind::kAccept) {
+    make = [this, plan] {
+      return make_accept_probe(context.loop, address, listening->get(), plan.timeout, plan.preamble);
     };
   } else {
     make = [this, plan] { return make_tcp_probe(context.loop, address, plan.timeout, plan.preamble); };
@@ -179,8 +225,9 @@ void Instance::Impl::on_exit(const ExitReport& report) {
 }
 
 Instance::Instance(Context& context, std::shared_ptr<const Definition> definition, std::uint32_t generation,
-                   std::uint16_t index, InstanceEvents events)
-    : impl_(std::make_unique<Impl>(context, std::move(definition), generation, index, std::move(events))) {}
+                   std::uint16_t index, InstanceEvents events, std::shared_ptr<const Descriptor> listening)
+    : impl_(std::make_unique<Impl>(context, std::move(definition), generation, index, std::move(events),
+                                   std::move(listening))) {}
 
 Instance::~Instance() = default;
 
@@ -207,6 +254,7 @@ void Instance::kill() {
 bool Instance::alive() const { return impl_->child != nullptr && impl_->child->alive(); }
 pid_t Instance::pid() const { return impl_->pid; }
 const SocketAddress& Instance::address() const { return impl_->address; }
+std::shared_ptr<const Descriptor> Instance::listening() const { return impl_->listening; }
 
 std::string Instance::last_stderr() const {
   return impl_->stderr_tail ? impl_->stderr_tail->text() : impl_->last_stderr;

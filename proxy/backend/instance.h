@@ -28,11 +28,19 @@ struct Context {
   std::uint64_t original_nofile_hard;
 };
 
+// A public listening socket that the instances get as it is (address: handoff).
+struct PublicSocket {
+  std::string name;  // in LISTEN_FDNAMES
+  SocketAddress address;
+  std::shared_ptr<const Descriptor> socket;
+};
+
 // The definition of a generation, fixed when it is made: what a restart of an instance, or a return to this
 // definition after a failed hot rollover, starts again.
 struct Definition {
   config::Service service;
   std::map<std::string, std::string> env;  // backend.env + env_file as read then + --env; later ones win
+  std::vector<PublicSocket> sockets = {};  // handoff only; open as long as this may be started
 };
 
 struct ExitReport {
@@ -57,8 +65,10 @@ struct InstanceEvents {
 
 class Instance {
  public:
+  // `listening`: with `address: activation`, the socket of the process before it, in whose queue connections
+  // may wait; null: a new one.
   Instance(Context& context, std::shared_ptr<const Definition> definition, std::uint32_t generation,
-           std::uint16_t index, InstanceEvents events);
+           std::uint16_t index, InstanceEvents events, std::shared_ptr<const Descriptor> listening = nullptr);
   // Kills the whole group if it still runs.
   ~Instance();
   Instance(const Instance&) = delete;
@@ -76,7 +86,10 @@ class Instance {
   bool alive() const;
 
   pid_t pid() const;
+  // Of the socket it listens on; with `address: handoff` the first public one.
   const SocketAddress& address() const;
+  // With `address: activation`, its socket: to be kept until no process of this place will be started again.
+  std::shared_ptr<const Descriptor> listening() const;
   // For messages: the end of what it wrote to standard error (at most about 2 KiB, whole lines), and the last
   // check's error.
   std::string last_stderr() const;

@@ -8,6 +8,7 @@ TemplateValues template_values(const Placement& placement) {
   TemplateValues values;
   values["generation"] = std::to_string(placement.generation);
   values["instance"] = std::to_string(placement.instance);
+  if (!placement.own_address) return values;
   values["address"] = placement.address.to_string();
   if (placement.address.is_unix()) {
     values["socket"] = placement.address.path();
@@ -42,6 +43,9 @@ Result<Program> program_frame(const Definition& definition, const Placement& pla
   program.env["RELAY_GENERATION"] = std::to_string(placement.generation);
   program.env["RELAY_INSTANCE"] = std::to_string(placement.instance);
   program.env["NOTIFY_SOCKET"] = placement.notify_socket;
+  // Not beside a socket that is passed: an app that found PORT too would try to bind it.
+  const bool passed = !placement.own_address || backend.address == config::AddressKind::kActivation;
+  if (passed) return program;
   if (placement.address.is_unix()) {
     program.env["RELAY_SOCKET"] = placement.address.path();
   } else {
@@ -70,7 +74,7 @@ Result<void> check_templates(const Definition& definition) {
                            service.backend.address == config::AddressKind::kSocket
                                ? SocketAddress::unix_path("/app.sock").value()
                                : SocketAddress::loopback(1),
-                           "@notify"};
+                           "@notify", service.backend.address != config::AddressKind::kHandoff};
   if (auto frame = program_frame(definition, anywhere, std::nullopt, rlimit{}, {}); !frame)
     return std::unexpected(frame.error());
   if (service.backend.targets.empty()) {

@@ -17,14 +17,15 @@ struct Placement {
   std::uint16_t instance = 0;
   SocketAddress address;
   std::string notify_socket;
+  bool own_address = true;  // false: `handoff`, where the public sockets are all that it listens on
 };
 
-// {generation} {instance} {address}, and by the kind of address {host} {port} or {socket}.
+// {generation} and {instance}; with an own address {address}, and by its kind {host} {port} or {socket}.
 TemplateValues template_values(const Placement& placement);
 
 // What the app and its check command have in common; `inherited` is relayd's own environment, cleaned.
-// Everything but the command is filled in. Later ones win: inherited, the user's HOME, USER and LOGNAME, the
-// definition's, relayd's.
+// Everything but the command, and what a process that gets sockets is told of them (spawn.h), is filled in.
+// Later ones win: inherited, the user's HOME, USER and LOGNAME, the definition's, relayd's.
 Result<Program> program_frame(const Definition& definition, const Placement& placement,
                               const std::optional<Identity>& identity, const rlimit& original_nofile,
                               const Environment& inherited);

@@ -32,6 +32,12 @@ class Probe {
 std::unique_ptr<Probe> make_tcp_probe(Loop& loop, const SocketAddress& address, Duration timeout,
                                       std::string preamble);
 
+// Well when the connection has left the accept queue of `listening`, a descriptor of the listening socket at
+// `address`, which outlives the probe: the kernel alone makes a connect to it succeed. Where the kernel does
+// not tell the queue's length, a connect is enough.
+std::unique_ptr<Probe> make_accept_probe(Loop& loop, const SocketAddress& address, int listening,
+                                         Duration timeout, std::string preamble);
+
 // Well when a GET of `path`, sent behind `preamble`, is answered with a status from 200 on and below
 // `bad_from` (300: a 2xx).
 std::unique_ptr<Probe> make_http_probe(Loop& loop, const SocketAddress& address, std::string path,

@@ -1,3 +1,5 @@
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -12,6 +14,7 @@ namespace relayd::backend {
 namespace {
 
 constexpr Duration kLinger{1000};             // for the other side to close after us
+constexpr Duration kLook{10};                 // from one look at an accept queue to the next
 constexpr std::size_t kMaxStatusLine = 1024;  // bytes
 constexpr std::size_t kShown = 60;            // bytes of an answer that is not HTTP shown in the error
 
@@ -29,7 +32,12 @@ std::string printable(std::string_view text) {
 class SocketProbe : public Probe {
  public:
   SocketProbe(Loop& loop, const SocketAddress& address, Duration timeout, std::string preamble)
-      : loop_(loop), address_(address), timeout_(timeout), preamble_(std::move(preamble)), timer_(loop) {}
+      : loop_(loop),
+        address_(address),
+        timeout_(timeout),
+        preamble_(std::move(preamble)),
+        timer_(loop),
+        look_(loop) {}
 
   void start(Done done) override {
     done_ = std::move(done);
@@ -52,6 +60,8 @@ class SocketProbe : public Probe {
   virtual std::string what() const { return "connect " + name(); }
   // The request; empty: a connection is enough.
   virtual std::string request() const { return ""; }
+  // Without a request: whether the app has got the connection.
+  virtual bool is_taken() const { return true; }
   // Looks at what has come so far; nothing as long as that is not enough.
   virtual std::optional<Result<void>> judge(std::string_view) { return std::nullopt; }
 
@@ -66,6 +76,7 @@ class SocketProbe : public Probe {
 
   // Calls back last: `this` may be gone afterwards.
   void finish(Result<void> result) {
+    look_.stop();
     connected_ ? linger() : close();
     const Done done = std::move(done_);
     if (done) done(std::move(result));
@@ -98,13 +109,19 @@ class SocketProbe : public Probe {
     const std::string text = preamble_ + asked;
     if (asked.empty()) {
       if (!text.empty()) std::ignore = ::send(socket_.get(), text.data(), text.size(), MSG_NOSIGNAL);
-      return finish({});
+      watch_->set_events(UV_READABLE);
+      return wait_until_taken();
     }
     const ssize_t sent = ::send(socket_.get(), text.data(), text.size(), MSG_NOSIGNAL);
     if (sent < 0) return finish(std::unexpected(errno_error(what(), errno)));
     if (static_cast<std::size_t>(sent) != text.size())
       return finish(fail(what() + ": the request is not taken whole"));
     watch_->set_events(UV_READABLE);
+  }
+
+  void wait_until_taken() {
+    if (is_taken()) return finish({});
+    look_.start(kLook, [this] { wait_until_taken(); });
   }
 
   void on_readable() {
@@ -116,6 +133,7 @@ class SocketProbe : public Probe {
       if (got <= 0) close();
       return;
     }
+    if (request().empty()) return finish({});  // whatever the app does to it, it has got it
     if (got < 0) return finish(std::unexpected(errno_error(what(), code)));
     if (got == 0) return finish(fail(what() + ": the connection was closed before an answer came"));
     answer_.append(buffer, static_cast<std::size_t>(got));
@@ -130,9 +148,28 @@ class SocketProbe : public Probe {
   Descriptor socket_;
   std::unique_ptr<Poll> watch_;
   Timer timer_;
+  Timer look_;
   std::string answer_;
   bool connected_ = false;
   bool lingering_ = false;
+};
+
+class AcceptProbe final : public SocketProbe {
+ public:
+  AcceptProbe(Loop& loop, const SocketAddress& address, int listening, Duration timeout, std::string preamble)
+      : SocketProbe(loop, address, timeout, std::move(preamble)), listening_(listening) {}
+
+ private:
+  std::string what() const override { return "connect " + name() + ", to be accepted by the app"; }
+
+  // Of a listening socket, TCP_INFO tells the connections that wait to be accepted as tcpi_unacked.
+  bool is_taken() const override {
+    tcp_info info{};
+    socklen_t size = sizeof info;
+    return ::getsockopt(listening_, IPPROTO_TCP, TCP_INFO, &info, &size) != 0 || info.tcpi_unacked == 0;
+  }
+
+  const int listening_;
 };
 
 class HttpProbe final : public SocketProbe {
@@ -187,6 +224,11 @@ Result<HttpStatus> parse_status_line(std::string_view line) {
 std::unique_ptr<Probe> make_tcp_probe(Loop& loop, const SocketAddress& address, Duration timeout,
                                       std::string preamble) {
   return std::make_unique<SocketProbe>(loop, address, timeout, std::move(preamble));
+}
+
+std::unique_ptr<Probe> make_accept_probe(Loop& loop, const SocketAddress& address, int listening,
+                                         Duration timeout, std::string preamble) {
+  return std::make_unique<AcceptProbe>(loop, address, listening, timeout, std::move(preamble));
 }
 
 std::unique_ptr<Probe> make_http_probe(Loop& loop, const SocketAddress& address, std::string path,

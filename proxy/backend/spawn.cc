@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <charconv>
 #include <csignal>
 #include <string_view>
 
@@ -20,8 +21,9 @@ namespace {
 enum class Stage : int {
   kGroup,
   kKeeper,
-  kNofile,
   kStreams,
+  kSockets,
+  kNofile,
   kDirectory,
   kGroups,
   kGid,
@@ -45,7 +47,11 @@ struct ChildPlan {
   const Identity* identity;        // null: stay
   const rlimit* nofile;            // null: keep
   int dev_null;
-  Streams streams;
+  int output;  // -1: relayd's own
+  int error;
+  int* sockets;  // in their order; written to by the child
+  int socket_count;
+  char* listen_pid;  // in envp: where the digits of the child's number go; null without sockets
   int keeper_channel;
   int failure_pipe;
   pid_t parent;
@@ -74,11 +80,34 @@ void become(const ChildPlan& plan) {
   if (::setuid(who.uid) != 0) give_up(plan, Stage::kUid);
 }
 
+constexpr int kFirstSocket = 3;             // SD_LISTEN_FDS_START
+constexpr std::size_t kMostPidDigits = 10;  // pid_t is an int
+
+// Puts the sockets where sd_listen_fds(3) looks for them. Some may stand there already, for another place,
+// and so may the pipe by which failures are told: all are moved out of the way first.
+void pass_sockets(ChildPlan& plan) {
+  const int end = kFirstSocket + plan.socket_count;
+  if (plan.failure_pipe < end) {
+    const int moved = ::fcntl(plan.failure_pipe, F_DUPFD_CLOEXEC, end);
+    if (moved < 0) give_up(plan, Stage::kSockets);
+    plan.failure_pipe = moved;
+  }
+  for (int i = 0; i < plan.socket_count; ++i) {
+    const int moved = ::fcntl(plan.sockets[i], F_DUPFD_CLOEXEC, end);
+    if (moved < 0) give_up(plan, Stage::kSockets);
+    plan.sockets[i] = moved;
+  }
+  for (int i = 0; i < plan.socket_count; ++i) {
+    if (::dup2(plan.sockets[i], kFirstSocket + i) < 0) give_up(plan, Stage::kSockets);
+  }
+  *std::to_chars(plan.listen_pid, plan.listen_pid + kMostPidDigits, ::getpid()).ptr = '\0';
+}
+
 // relayd opens everything close-on-exec; this is for what it inherited itself, such as systemd's sockets.
-void close_rest_on_exec() {
-  if (::close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) == 0) return;
+void close_rest_on_exec(int first) {
+  if (::close_range(static_cast<unsigned>(first), ~0U, CLOSE_RANGE_CLOEXEC) == 0) return;
   // A kernel before 5.11, or a container's seccomp filter. Descriptors are given lowest first.
-  for (int fd = 3; fd < 65536; ++fd) ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+  for (int fd = first; fd < 65536; ++fd) ::fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
 // As execvpe(3): goes on where a folder of PATH does not have the file, and remembers a file that may not be
@@ -97,21 +126,21 @@ void execute(const ChildPlan& plan) {
   if (denied) errno = EACCES;
 }
 
-[[noreturn]] void run_child(const ChildPlan& plan) {
+[[noreturn]] void run_child(ChildPlan plan) {
   if (::setpgid(0, 0) != 0) give_up(plan, Stage::kGroup);
   if (!Keeper::register_group(plan.keeper_channel, ::getpid())) give_up(plan, Stage::kKeeper);
   reset_signals();  // before unblocking: a handler of relayd's would write to relayd's own pipes
-  if (plan.nofile != nullptr && ::setrlimit(RLIMIT_NOFILE, plan.nofile) != 0) give_up(plan, Stage::kNofile);
   if (::dup2(plan.dev_null, STDIN_FILENO) < 0) give_up(plan, Stage::kStreams);
-  if (plan.streams.output >= 0 && ::dup2(plan.streams.output, STDOUT_FILENO) < 0)
-    give_up(plan, Stage::kStreams);
-  if (plan.streams.error >= 0 && ::dup2(plan.streams.error, STDERR_FILENO) < 0)
-    give_up(plan, Stage::kStreams);
+  if (plan.output >= 0 && ::dup2(plan.output, STDOUT_FILENO) < 0) give_up(plan, Stage::kStreams);
+  if (plan.error >= 0 && ::dup2(plan.error, STDERR_FILENO) < 0) give_up(plan, Stage::kStreams);
+  if (plan.socket_count > 0) pass_sockets(plan);
+  // After the descriptors have been moved: a low limit would forbid that.
+  if (plan.nofile != nullptr && ::setrlimit(RLIMIT_NOFILE, plan.nofile) != 0) give_up(plan, Stage::kNofile);
   if (plan.directory != nullptr && ::chdir(plan.directory) != 0) give_up(plan, Stage::kDirectory);
   if (plan.identity != nullptr) become(plan);
   // After the change of user, which would clear it. getppid() notices a parent that died before this call.
   if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || ::getppid() != plan.parent) give_up(plan, Stage::kParent);
-  close_rest_on_exec();
+  close_rest_on_exec(kFirstSocket + plan.socket_count);
   sigset_t none;
   sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -162,6 +191,9 @@ Error describe(const Failure& failure, const Program& program) {
     case Stage::kStreams:
       what = "set up the standard streams";
       break;
+    case Stage::kSockets:
+      what = "pass the listening sockets";
+      break;
     case Stage::kDirectory:
       what = "chdir " + program.directory;
       break;
@@ -188,6 +220,24 @@ Error describe(const Failure& failure, const Program& program) {
   Error error = errno_error(what, failure.code);
   error.message += cure;
   return error;
+}
+
+constexpr std::string_view kListenPid = "LISTEN_PID=";
+
+// Room for the child to write its number into comes first.
+std::vector<std::string> environment_of(const Program& program, const std::vector<PassedSocket>& sockets) {
+  std::vector<std::string> environment;
+  if (!sockets.empty()) {
+    std::string names;
+    for (const PassedSocket& socket : sockets) names += (names.empty() ? "" : ":") + socket.name;
+    environment.push_back(std::string(kListenPid) + std::string(kMostPidDigits, '\0'));
+    environment.push_back("LISTEN_FDS=" + std::to_string(sockets.size()));
+    environment.push_back("LISTEN_FDNAMES=" + names);
+  }
+  for (const auto& [key, value] : program.env) {
+    if (sockets.empty() || !key.starts_with("LISTEN_")) environment.push_back(key + "=" + value);
+  }
+  return environment;
 }
 
 // True where the child reported a failure; false where the exec closed the pipe.
@@ -231,8 +281,9 @@ pid_t fork_child(const ChildPlan& plan) {
 Result<Spawned> spawn(const Program& program, const Streams& streams, int keeper_channel) {
   std::vector<std::string> command = program.command;
   std::vector<std::string> executables = executables_of(program);
-  std::vector<std::string> environment;
-  for (const auto& [key, value] : program.env) environment.push_back(key + "=" + value);
+  std::vector<std::string> environment = environment_of(program, streams.sockets);
+  std::vector<int> sockets;
+  for (const PassedSocket& socket : streams.sockets) sockets.push_back(socket.fd);
   const std::vector<char*> argv = pointers_to(command);
   const std::vector<char*> envp = pointers_to(environment);
   const std::vector<char*> paths = pointers_to(executables);
@@ -249,7 +300,11 @@ Result<Spawned> spawn(const Program& program, const Streams& streams, int keeper
                        .identity = program.identity ? &*program.identity : nullptr,
                        .nofile = program.nofile ? &*program.nofile : nullptr,
                        .dev_null = dev_null.get(),
-                       .streams = streams,
+                       .output = streams.output,
+                       .error = streams.error,
+                       .sockets = sockets.data(),
+                       .socket_count = static_cast<int>(sockets.size()),
+                       .listen_pid = sockets.empty() ? nullptr : environment[0].data() + kListenPid.size(),
                        .keeper_channel = keeper_channel,
                        .failure_pipe = pipe->write.get(),
                        .parent = ::getpid()};

@@ -23,11 +23,19 @@ struct Program {
   std::optional<rlimit> nofile;            // none: relayd's present limits
 };
 
+// A listening socket for the new process, which the caller keeps. Its O_NONBLOCK is shared with the process.
+struct PassedSocket {
+  int fd = -1;
+  std::string name;  // in LISTEN_FDNAMES; without a colon
+};
+
 // Descriptors for the new process, which the caller keeps; -1: relayd's own. Standard input is always
-// /dev/null.
+// /dev/null. With sockets, they are 3, 4, … in their order, and the environment gets LISTEN_FDS,
+// LISTEN_FDNAMES and LISTEN_PID, the process's own number (sd_listen_fds(3)). Nothing else is passed.
 struct Streams {
   int output = -1;
   int error = -1;
+  std::vector<PassedSocket> sockets = {};
 };
 
 struct Spawned {

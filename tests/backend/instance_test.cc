@@ -20,13 +20,9 @@ TEST_F(InstanceTest, ExecFailureNamesEverything) {
   EXPECT_FALSE(instance_->alive());
 }
 
-TEST_F(InstanceTest, BadTemplateAndUnbuiltAddressAreErrors) {
+TEST_F(InstanceTest, BadTemplateIsAnError) {
   make(service({"sh", "{socket}"}), recording());
   EXPECT_THAT(instance_->start().error().message, HasSubstr("{socket}"));
-  auto activation = service({"true"});
-  activation.backend.address = config::AddressKind::kActivation;
-  make(activation, recording());
-  EXPECT_THAT(instance_->start().error().message, HasSubstr("not built yet"));
 }
 
 TEST_F(InstanceTest, ExitStatusAndLastLinesOfStderr) {
