@@ -25,13 +25,13 @@ Driver::~Driver() {
 
 Result<void> Driver::check_definition(const config::Service& service,
                                       const std::map<std::string, std::string>& env) {
-  const auto definition = define(service, env);
+  const auto definition = define(service, env, {});
   if (!definition) return std::unexpected(definition.error());
   return {};
 }
 
-Result<void> Driver::start() {
-  auto definition = define(service_, {});
+Result<void> Driver::start(std::vector<backend::PublicSocket> sockets) {
+  auto definition = define(service_, {}, std::move(sockets));
   if (!definition) return std::unexpected(definition.error());
   next_definition_ = *definition;
   feed(event::Start{policy_of(service_), launch_of(service_)});
@@ -40,9 +40,10 @@ Result<void> Driver::start() {
 
 Result<void> Driver::rollover(const config::Service& newest, config::Mode mode,
                               const std::map<std::string, std::string>& env, bool until_drained,
-                              std::function<void(const Report&)> done) {
+                              std::function<void(const Report&)> done,
+                              std::vector<backend::PublicSocket> sockets) {
   if (!may_roll_over(state_)) return fail(busy(), EBUSY);
-  auto definition = define(newest, env);
+  auto definition = define(newest, env, std::move(sockets));
   if (!definition) return std::unexpected(definition.error());
   if (newest.backend.instances != service_.backend.instances) scaled_.reset();
   next_definition_ = *definition;
@@ -256,11 +257,12 @@ void Driver::answer_waiters() {
 }
 
 Result<std::shared_ptr<const backend::Definition>> Driver::define(
-    const config::Service& service, const std::map<std::string, std::string>& env) {
+    const config::Service& service, const std::map<std::string, std::string>& env,
+    std::vector<backend::PublicSocket> sockets) {
   auto environment = backend::definition_environment(service.backend, env);
   if (!environment) return std::unexpected(environment.error());
-  auto definition =
-      std::make_shared<const backend::Definition>(backend::Definition{service, std::move(*environment)});
+  auto definition = std::make_shared<const backend::Definition>(
+      backend::Definition{service, std::move(*environment), std::move(sockets)});
   if (const auto fit = backend::check_templates(*definition); !fit) return std::unexpected(fit.error());
   return definition;
 }
@@ -271,7 +273,8 @@ Launch Driver::launch_of(const config::Service& service) const {
   launch.ready_timeout = service.health.ready_timeout;
   launch.kill_timeout = service.backend.kill_timeout;
   launch.restart_delay = service.backend.restart_delay;
-  launch.stop = service.backend.stop;
+  launch.owns_clients = service.backend.address == config::AddressKind::kHandoff;
+  launch.stop = launch.owns_clients ? config::StopWhen::kAtOnce : service.backend.stop;
   return launch;
 }
 

@@ -44,13 +44,15 @@ class Driver {
                                        const std::map<std::string, std::string>& env);
 
   // Launches the first generation. The error is that of check_definition().
-  Result<void> start();
+  // `sockets`, here and below: what a generation with `address: handoff` gets.
+  Result<void> start(std::vector<backend::PublicSocket> sockets = {});
   // Replaces the serving generation by one of `newest`. Refused with EBUSY while another rollover is in
   // progress, and with the error of an env_file; `done` then never runs. `until_drained`: done runs when the
   // old generation is gone.
   Result<void> rollover(const config::Service& newest, config::Mode mode,
                         const std::map<std::string, std::string>& env, bool until_drained,
-                        std::function<void(const Report&)> done);
+                        std::function<void(const Report&)> done,
+                        std::vector<backend::PublicSocket> sockets = {});
   void rollover_later();  // once the one in progress has ended
   Result<void> abort();   // error: nothing to abort
   void pause(Done done);
@@ -88,6 +90,9 @@ class Driver {
     std::unique_ptr<backend::Instance> instance;
     std::shared_ptr<net::EndpointLoad> load;
     std::string last_end;  // how its last process ended; empty: none has
+    // With `address: activation`, passed on from process to process while the place is wanted, so that nobody
+    // in its queue is lost with one of them.
+    std::shared_ptr<const Descriptor> listening = nullptr;
   };
   // Somebody who waits for the state to come to something; the check answers once it has.
   struct Waiter {
@@ -106,7 +111,8 @@ class Driver {
   void arm_timer();
   void wait_for(std::function<std::optional<Result<void>>(const State&)> check, Done done);
   static Result<std::shared_ptr<const backend::Definition>> define(
-      const config::Service& service, const std::map<std::string, std::string>& env);
+      const config::Service& service, const std::map<std::string, std::string>& env,
+      std::vector<backend::PublicSocket> sockets);
   Launch launch_of(const config::Service& service) const;
   Policy policy_of(const config::Service& service) const;
 

@@ -36,8 +36,10 @@ void Driver::carry_out(const action::StartInstance& a) {
   events.healthy = [this, key] { feed(event::InstanceHealthy{key.first, key.second}); };
   events.exited = [this, key](const backend::ExitReport& report) { instance_exited(key, report); };
   slot.instance = std::make_unique<backend::Instance>(context_, definitions_.at(a.generation), a.generation,
-                                                      a.instance, std::move(events));
-  if (const auto started = slot.instance->start(); !started) {
+                                                      a.instance, std::move(events), slot.listening);
+  const auto started = slot.instance->start();
+  slot.listening = slot.instance->listening();
+  if (!started) {
     slot.instance.reset();
     slot.last_end = started.error().message;
     feed(event::InstanceExited{a.generation, a.instance, started.error().message});
@@ -71,7 +73,14 @@ void Driver::carry_out(const action::SetRoute& a) {
   outside_.route_changed();
 }
 
-void Driver::carry_out(const action::Drain& a) { data_plane_.drain(id_, a.generation, a.instance, a.drain); }
+// What waits in the queue of a place without a process would wait in vain from here on: it is reset, and goes
+// elsewhere.
+void Driver::carry_out(const action::Drain& a) {
+  for (auto& [key, slot] : slots_) {
+    if (key.first == a.generation && slot.instance == nullptr) slot.listening.reset();
+  }
+  data_plane_.drain(id_, a.generation, a.instance, a.drain);
+}
 
 void Driver::carry_out(const action::Cut& a) { data_plane_.cut(id_, a.generation, a.instance, a.kind); }
 
@@ -175,6 +184,8 @@ void Driver::instance_exited(Key key, const backend::ExitReport& report) {
   slot.instance.reset();
   const bool on_its_way_out =
       g == nullptr || (g->state != GenerationState::kServing && g->state != GenerationState::kStarting);
+  const bool wanted = !on_its_way_out && key.second < g->launch.instances;
+  if (!wanted) slot.listening.reset();
   if (on_its_way_out) data_plane_.process_ended(id_, key.first, key.second);
   feed(event::InstanceExited{key.first, key.second, std::move(why)});
   feed_deferred_ready();

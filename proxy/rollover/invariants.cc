@@ -20,6 +20,8 @@ std::string check_instance(const Generation& g, const Instance& i) {
       return i.due || g.state == GenerationState::kDraining ? "" : "a stop has no time limit";
     case InstanceState::kReady:
     case InstanceState::kUnhealthy:
+      if (g.launch.owns_clients && g.state == GenerationState::kDraining)
+        return "a process that has to finish by itself was not told to";
       return g.state != GenerationState::kStopping
                  ? ""
                  : "an instance of a stopping generation was not told to stop";
@@ -87,6 +89,8 @@ std::string broken_invariant(const State& s) {
     starting += g.state == GenerationState::kStarting ? 1 : 0;
     if (g.state == GenerationState::kStarting && !g.due) return "a starting generation has no time limit";
     if (g.state == GenerationState::kDraining && (!g.due || g.drain == 0)) return "a drain has no end";
+    if (g.launch.owns_clients && g.launch.stop != config::StopWhen::kAtOnce)
+      return "a drain that only its processes can end does not begin with their stop";
     if (g.sooner_due && g.state != GenerationState::kDraining) return "a part is to be cut without a drain";
     if ((g.spread_due || g.sooner_spread_due) && g.state != GenerationState::kDraining)
       return "closes are spread without a drain";

@@ -9,10 +9,11 @@ namespace {
 // A process that KILL does not end hangs in the kernel (on a dead network file system, say): told so often.
 constexpr Duration kKilledPatience = std::chrono::seconds(10);
 
-bool is_over(const Generation& g) {
-  return g.state == GenerationState::kStopping &&
-         std::ranges::all_of(g.instances, [](const Instance& i) { return i.state == InstanceState::kGone; });
+bool all_gone(const Generation& g) {
+  return std::ranges::all_of(g.instances, [](const Instance& i) { return i.state == InstanceState::kGone; });
 }
+
+bool is_over(const Generation& g) { return g.state == GenerationState::kStopping && all_gone(g); }
 
 }  // namespace
 
@@ -126,7 +127,7 @@ void Step::begin_drain(Generation& g) {
   g.drain = ++s_.last_drain;
   update_route();
   note(Kind::kDraining, g.number, -1, "for at most " + config::format_duration(s_.policy.graceful_timeout));
-  emit(action::Drain{g.number, -1, g.drain});
+  if (!g.launch.owns_clients) emit(action::Drain{g.number, -1, g.drain});
   begin_spreads(g);  // where they take all of the drain
   for (std::size_t n = 0; n < g.instances.size(); ++n) {
     const auto i = static_cast<InstanceIndex>(n);
@@ -231,6 +232,9 @@ void Step::generation_due(Generation& g, const std::string& why_not_ready) {
                       config::format_duration(g.launch.ready_timeout) + " (ready_timeout)";
     if (!why_not_ready.empty()) why += ": " + why_not_ready;
     fail(Outcome::kFailed, std::move(why));
+  } else if (g.state == GenerationState::kDraining && g.launch.owns_clients) {
+    note(Kind::kCut, g.number, -1, "its processes are killed");
+    kill_generation(g);
   } else if (g.state == GenerationState::kDraining) {
     cut_and_stop(g);
   }
@@ -242,6 +246,10 @@ bool Step::collect_gone() {
   for (Generation& g : s_.generations) {
     while (g.instances.size() > g.launch.instances && g.instances.back().state == InstanceState::kGone) {
       g.instances.pop_back();
+    }
+    if (g.launch.owns_clients && g.state == GenerationState::kDraining && all_gone(g)) {
+      note(Kind::kDrained, g.number, -1, "its processes have ended");
+      stop_generation(g);
     }
   }
   std::erase_if(s_.generations, [this, &changed](const Generation& g) {
@@ -272,6 +280,9 @@ void Step::resize(Generation& g, unsigned instances) {
         instance.due.reset();
         instance.drain = 0;
       }
+    } else if (g.state == GenerationState::kServing && g.launch.owns_clients) {
+      stop_instance(g, i);
+      if (instance.state == InstanceState::kStopping) instance.due = now_ + s_.policy.graceful_timeout;
     } else if (g.state == GenerationState::kServing &&
                (instance.state == InstanceState::kReady || instance.state == InstanceState::kUnhealthy)) {
       instance.state = InstanceState::kDraining;

@@ -90,6 +90,9 @@ struct Launch {
   Duration kill_timeout{};
   config::RestartDelay restart_delay;
   config::StopWhen stop = config::StopWhen::kAfterDrain;
+  // Its processes accept and own their clients' connections (handoff), with kAtOnce: nobody but they can
+  // finish or close them. So it is drained when they have ended, and cut by KILL.
+  bool owns_clients = false;
   bool operator==(const Launch&) const = default;
 };
 

@@ -54,7 +54,8 @@ class World {
     l.ready_timeout = any(1, 3000);
     l.kill_timeout = any(0, 1000);
     l.restart_delay = {any(1, 100), any(100, 2000)};
-    l.stop = chance(25) ? config::StopWhen::kAtOnce : config::StopWhen::kAfterDrain;
+    l.stop = chance(40) ? config::StopWhen::kAtOnce : config::StopWhen::kAfterDrain;
+    l.owns_clients = l.stop == config::StopWhen::kAtOnce && chance(50);
     return l;
   }
 
@@ -160,6 +161,8 @@ class World {
   void carry_out(const action::SetRoute& a) { route_ = a.route; }
   void carry_out(const action::Drain& a) {
     check_off_route(a.generation, a.instance, "a drain of what still takes new connections");
+    if (const Generation* g = state_.find(a.generation); g != nullptr && g->launch.owns_clients)
+      fail("a drain is asked of those who see nothing of it");
     drains_.push_back(a.drain);
   }
   void carry_out(const action::Cut& a) {
