@@ -27,9 +27,10 @@ int main(int argc, char** argv) {
   keep_standard_streams_open();
   std::signal(SIGPIPE, SIG_IGN);
   try {
+    auto inherited = relayd::InheritedSockets::take();
     auto line = relayd::parse_command_line(argc, argv);
     if (!line) return line.error().code;
-    return relayd::run_daemon(std::move(*line));
+    return relayd::run_daemon(std::move(*line), std::move(inherited));
   } catch (const std::exception& e) {
     std::fprintf(stderr, "relayd: %s\n", e.what());
     return relayd::kExitFailed;

@@ -28,7 +28,7 @@ void members(V& visit, M& m, const LastRollover*) {
 template <typename V, typename M>
 void members(V& visit, M& m, const ServiceStatus*) {
   RELAYD_M(name), RELAYD_M(phase), RELAYD_M(mode), RELAYD_M(holding), RELAYD_M(listen), RELAYD_M(generation);
-  RELAYD_M(generations), RELAYD_M(instances), RELAYD_M(rollover), RELAYD_M(rollover_ms),
+  RELAYD_M(data_path), RELAYD_M(generations), RELAYD_M(instances), RELAYD_M(rollover), RELAYD_M(rollover_ms),
       RELAYD_M(last_rollover);
   RELAYD_M(accepted), RELAYD_M(active), RELAYD_M(held), RELAYD_M(held_total), RELAYD_M(hold_timeouts);
   RELAYD_M(connect_failures), RELAYD_M(cut), RELAYD_M(bytes_in), RELAYD_M(bytes_out), RELAYD_M(proxy_refused);

@@ -73,6 +73,9 @@ struct ServiceStatus {
   std::string phase;  // starting, serving, rolling over (phased|hot|restart): see PROTOCOL.md
   std::string mode;   // the configured mode
   bool holding = false;
+  // Who carries the clients' bytes: "relayd"; "app": it accepts from the public sockets itself (handoff), so
+  // that relayd does not see its connections: their counts are 0 and mean nothing.
+  std::string data_path = "relayd";
   std::vector<std::string> listen;
   std::uint32_t generation = 0;               // the serving one; 0: none
   std::vector<GenerationStatus> generations;  // newest first

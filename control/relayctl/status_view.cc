@@ -29,6 +29,9 @@ std::string last_rollover(const ServiceStatus& service, const Style& style, std:
   return text;
 }
 
+// Handed over, relayd knows nothing of the app's connections, and shows no number.
+bool seen_by_relayd(const ServiceStatus& service) { return service.data_path != "app"; }
+
 std::vector<std::vector<std::string>> service_rows(const control::StatusReport& report, const Style& style,
                                                    std::int64_t now_unix_ms) {
   std::vector<std::vector<std::string>> rows{
@@ -42,7 +45,7 @@ std::vector<std::vector<std::string>> service_rows(const control::StatusReport& 
                     service.generation == 0 ? "-" : std::to_string(service.generation),
                     serving != nullptr ? ready_of(*serving, service.instances)
                                        : "0/" + std::to_string(service.instances),
-                    std::to_string(service.active),
+                    seen_by_relayd(service) ? std::to_string(service.active) : "-",
                     service.held > 0 ? paint(style, Paint::kYellow, std::to_string(service.held)) : "0",
                     printable(service.mode), last_rollover(service, style, now_unix_ms)});
   }
@@ -56,7 +59,8 @@ std::string due(const GenerationStatus& generation) {
 }
 
 // Requests only where there are any, so that a service of another protocol says nothing about them.
-std::string load_of(const auto& counts) {
+std::string load_of(const auto& counts, bool seen) {
+  if (!seen) return "";
   std::string text = counted(counts.connections, "connection");
   if (counts.requests > 0) text += ", " + counted(counts.requests, "request");
   return text;
@@ -64,7 +68,7 @@ std::string load_of(const auto& counts) {
 
 // `troubled`: only those that are not well and say why.
 std::vector<std::vector<std::string>> instance_rows(const GenerationStatus& generation, bool troubled,
-                                                    const Style& style) {
+                                                    bool seen, const Style& style) {
   std::vector<std::vector<std::string>> rows;
   for (const InstanceStatus& instance : generation.instances) {
     if (troubled && (instance.state == "ready" || instance.note.empty())) continue;
@@ -73,25 +77,26 @@ std::vector<std::vector<std::string>> instance_rows(const GenerationStatus& gene
     rows.push_back({"instance " + std::to_string(instance.index),
                     paint(style, paint_of(instance.state), printable(instance.state)),
                     instance.pid > 0 ? "pid " + std::to_string(instance.pid) : "",
-                    printable(instance.address), load_of(instance), note});
+                    printable(instance.address), load_of(instance, seen), note});
   }
   return rows;
 }
 
 void add_service_lines(const ServiceStatus& service, bool instances, const Style& style,
                        std::vector<std::string>& lines) {
+  const bool seen = seen_by_relayd(service);
   std::vector<std::vector<std::string>> rows;
   for (const GenerationStatus& generation : service.generations) {
     rows.push_back({"generation " + std::to_string(generation.number),
                     paint(style, paint_of(generation.state), printable(generation.state)),
                     ready_of(generation, static_cast<unsigned>(generation.instances.size())) + " ready",
-                    load_of(generation), "up " + human_duration(generation.age_ms),
+                    load_of(generation, seen), "up " + human_duration(generation.age_ms),
                     paint(style, Paint::kYellow, due(generation))});
   }
   const auto generation_lines = aligned(rows, "  ");
   for (std::size_t i = 0; i < generation_lines.size(); ++i) {
     lines.push_back(generation_lines[i]);
-    for (std::string& line : aligned(instance_rows(service.generations[i], !instances, style), "    "))
+    for (std::string& line : aligned(instance_rows(service.generations[i], !instances, seen, style), "    "))
       lines.push_back(std::move(line));
   }
   if (service.last_rollover && !service.last_rollover->reason.empty() &&
@@ -112,6 +117,11 @@ void add_service_lines(const ServiceStatus& service, bool instances, const Style
   for (const std::string& address : service.listen)
     listen += (listen.empty() ? "" : ", ") + printable(address);
   lines.push_back("  listens on " + (listen.empty() ? "nothing" : listen));
+  if (!seen) {
+    lines.emplace_back(
+        "  the app accepts from there itself; its connections are its own, and not counted here");
+    return;
+  }
   lines.push_back("  " + counted(service.accepted, "connection") + " accepted, " +
                   human_bytes(service.bytes_in) + " in, " + human_bytes(service.bytes_out) + " out");
   lines.push_back("  " + std::to_string(service.held_total) + " held since the start, " +

@@ -10,8 +10,10 @@
 #include <algorithm>
 #include <cctype>
 #include <cerrno>
+#include <map>
 
 #include "proxy/base/address.h"
+#include "proxy/config/handoff.h"
 #include "proxy/config/listen.h"
 #include "proxy/config/loader.h"
 #include "proxy/config/not_built.h"
@@ -24,13 +26,20 @@ namespace {
 using std::chrono_literals::operator""h;
 
 constexpr std::size_t kMostAddresses = 1000;  // of all services; each takes a descriptor per data-path thread
-constexpr std::size_t kLongestServiceName = 48;  // it becomes part of socket paths, which end at 107 bytes
+constexpr std::size_t kLongestInheritedName = 255;  // systemd.socket(5), FileDescriptorName=
+constexpr std::size_t kLongestServiceName = 48;     // it becomes part of socket paths, which end at 107 bytes
 
 // One address of the whole configuration, with the key that asked for it.
 struct Claim {
   SocketAddress address;
   std::string key;
   std::string entry;
+};
+
+// All that the services claim so far.
+struct Claims {
+  std::vector<Claim> addresses;
+  std::map<std::string, std::string> inherited;  // "fd:NAME" entries, and the keys that asked for them
 };
 
 // Collects the faults of one section; keys are given relative to it.
@@ -44,6 +53,11 @@ class Section {
   }
   void fault(std::string_view name, std::string message) const {
     faults_.push_back({key(name), std::move(message)});
+  }
+
+  // Faults whose keys are relative to this section.
+  void add(const std::vector<KeyFault>& faults) const {
+    for (const KeyFault& f : faults) fault(f.key, f.message);
   }
 
   void bounded(std::string_view name, std::uint64_t value, std::uint64_t least, std::uint64_t most) const {
@@ -94,12 +108,36 @@ void check_control(const Section& section, const Control& control) {
   check_group(section, control.group);
 }
 
-void check_listen(const Section& section, const Service& service, std::vector<Claim>& claims) {
+// Whether such a socket was passed is known only when relayd starts.
+void check_inherited(const Section& section, const Service& service, std::size_t i,
+                     std::map<std::string, std::string>& inherited) {
+  const std::string& entry = service.listen[i];
+  const std::string name = entry.substr(kInherited.size());
+  const bool fits =
+      std::ranges::all_of(name, [](unsigned char c) { return c > 0x20 && c < 0x7F && c != ':'; });
+  if (name.empty() || name.size() > kLongestInheritedName || !fits) {
+    section.fault(indexed("listen", i), in_quotes(entry) +
+                                            " names no socket: give the FileDescriptorName= of the .socket "
+                                            "unit (printable, no ':'), as in \"fd:web\"");
+    return;
+  }
+  const auto [other, is_new] = inherited.try_emplace(entry, section.key(indexed("listen", i)));
+  if (!is_new) {
+    section.fault(indexed("listen", i),
+                  in_quotes(entry) + " clashes with " + other->second + ": it can be listened on once");
+  }
+}
+
+void check_listen(const Section& section, const Service& service, Claims& all) {
+  auto& [claims, inherited] = all;
   if (service.listen.empty())
     section.fault("listen", "no address to listen on: give at least one, as in [\":8080\"]");
   for (std::size_t i = 0; i < service.listen.size(); ++i) {
     const std::string& entry = service.listen[i];
-    if (entry.starts_with("fd:")) continue;  // refused elsewhere, until it is built
+    if (entry.starts_with(kInherited)) {
+      check_inherited(section, service, i, inherited);
+      continue;
+    }
     const auto addresses = listen_addresses(entry);
     if (!addresses) {
       section.fault(indexed("listen", i), addresses.error().message);
@@ -130,9 +168,15 @@ Result<std::string> template_value(std::string_view name, AddressKind kind) {
     return fail("{socket} has a value only with 'address: socket' (it is '" + std::string(to_string(kind)) +
                 "')");
   }
-  if ((name == "port" || name == "host") && kind != AddressKind::kPort) {
-    return fail("{" + std::string(name) + "} has a value only with 'address: port' (it is '" +
-                to_string(kind) + "'; {address} always has one)");
+  if (kind == AddressKind::kHandoff && (name == "port" || name == "host" || name == "address")) {
+    return fail("{" + std::string(name) +
+                "} has no value with 'address: handoff': the app takes the public sockets from LISTEN_FDS");
+  }
+  if ((name == "port" || name == "host") && kind == AddressKind::kSocket) {
+    return fail(
+        "{" + std::string(name) +
+        "} has a value only with 'address: port' or 'activation' (it is 'socket'; {address} always has "
+        "one)");
   }
   return "";
 }
@@ -263,7 +307,7 @@ void check_transparent(const Section& section, const Service& service) {
   }
 }
 
-void check_service(const Section& services, const Service& service, std::vector<Claim>& claims) {
+void check_service(const Section& services, const Service& service, Claims& claims) {
   const Section section = services.in(service.name);
   const bool plain = std::ranges::all_of(service.name, [](unsigned char c) {
     return c < 0x80 && (std::isalnum(c) != 0 || c == '-' || c == '_' || c == '.');
@@ -300,6 +344,7 @@ void check_service(const Section& services, const Service& service, std::vector<
     if (service.rollover.tunnel_timeout) section.fault("rollover.tunnel_timeout", cure);
   }
   check_transparent(section, service);
+  section.add(faults_of_handoff(service));
 }
 
 }  // namespace
@@ -311,7 +356,7 @@ std::vector<KeyFault> check(const Config& config) {
   if (config.threads != 0) root.bounded("threads", config.threads, 1, 256);
   if (config.services.empty())
     root.fault("services", "there is no service: give at least one, as in " + std::string(kExample));
-  std::vector<Claim> claims;
+  Claims claims;
   for (const Service& service : config.services) check_service(root.in("services"), service, claims);
   refuse_what_is_not_built(config, faults);
   return faults;

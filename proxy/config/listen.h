@@ -7,6 +7,9 @@
 
 namespace relayd::config {
 
+// "fd:NAME": the sockets that systemd passed to relayd under that name.
+inline constexpr std::string_view kInherited = "fd:";
+
 // The addresses that one entry of `listen` stands for: ":80" is every address of both families (0.0.0.0:80
 // and
 // [::]:80), all others are one. Not for "fd:NAME". The error says what was expected.

@@ -27,13 +27,6 @@ std::string written(const Amount& amount) {
 
 // Whoever builds a feature deletes its line.
 constexpr Refusal kRefusals[] = {
-    {"backend.address",
-     [](const Service& s) {
-       const bool built =
-           s.backend.address == AddressKind::kPort || s.backend.address == AddressKind::kSocket;
-       return built ? "" : std::string(to_string(s.backend.address));
-     },
-     "write 'port' or 'socket'"},
     {"backend.steering",
      [](const Service& s) {
        return s.backend.steering == Steering::kOff ? "" : std::string(to_string(s.backend.steering));
@@ -74,13 +67,6 @@ void refuse_what_is_not_built(const Config& config, std::vector<KeyFault>& fault
     for (const Refusal& refusal : kRefusals) {
       const std::string value = refusal.wanted(service);
       if (!value.empty()) faults.push_back({prefix + refusal.key, not_yet(refusal.key, value, refusal.cure)});
-    }
-    for (std::size_t i = 0; i < service.listen.size(); ++i) {
-      if (!service.listen[i].starts_with("fd:")) continue;
-      faults.push_back(
-          {prefix + "listen[" + std::to_string(i) + "]",
-           "not in this version yet: " + in_quotes(service.listen[i]) +
-               ", a socket passed by systemd; name an address, as in \":80\" or \"unix:/run/web.sock\""});
     }
   }
 }

@@ -130,7 +130,8 @@ void define_flags(CLI::App& app, Flags& flags) {
        "How long an old generation may finish what it has (30s)", "TIME");
   text("--ready-timeout", flags.ready_timeout, "How long a new generation may take to get ready (30s)",
        "TIME");
-  text("--address", flags.address, "How the command listens: port (default), socket", "KIND");
+  text("--address", flags.address, "How the command listens: port (default), socket, activation, handoff",
+       "KIND");
   text("--protocol", flags.protocol, "What clients speak: auto (default), http, tcp", "NAME");
   text("--control", flags.control, "The control socket, for relayctl", "PATH");
   text("--pid-file", flags.pid_file, "Write relayd's PID here", "FILE");

@@ -181,6 +181,11 @@ class DaemonCommands final : public control::Commands {
                    std::function<void(Outcome<std::vector<control::ConnectionEntry>>)> done) override {
     const auto service = one(name);
     if (!service) return done(std::unexpected(service.error()));
+    if ((*service)->handed_over) {
+      return done(refuse(ErrorCode::kFailed, "the connections of " + (*service)->name +
+                                                 " are its app's own (address: handoff), and relayd does not "
+                                                 "see them; `ss -tnp` shows them with their processes"));
+    }
     constexpr std::size_t kMost = 20'000;
     const std::string shown = (*service)->name;
     daemon_.data_plane().list_connections(

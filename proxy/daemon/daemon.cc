@@ -10,6 +10,7 @@
 #include "proxy/backend/socket_folder.h"
 #include "proxy/base/log.h"
 #include "proxy/base/runtime_directory.h"
+#include "proxy/config/listen.h"
 #include "proxy/daemon/commands.h"
 #include "proxy/daemon/exit_codes.h"
 
@@ -43,10 +44,11 @@ Result<Places> find_places(const config::Control& control) {
 
 }  // namespace
 
-Daemon::Daemon(CommandLine line)
+Daemon::Daemon(CommandLine line, InheritedSockets inherited)
     : keeper_(start_keeper()),
       limits_(raise_descriptor_limit()),
       line_(std::move(line)),
+      inherited_(std::move(inherited)),
       config_(line_.config),
       threads_(config_.threads != 0 ? config_.threads : usable_cpus()),
       context_{loop_, keeper_, "", limits_.original_soft, limits_.original_hard} {}
@@ -88,7 +90,7 @@ Result<void> Daemon::bind_and_start() {
   context_.runtime_directory = places->runtime_directory;
   std::vector<Listeners> opened;
   for (const config::Service& service : config_.services) {
-    auto listeners = open_new_listeners(service.listen, {}, {});
+    auto listeners = open_listeners(service, nullptr);
     if (!listeners) return std::unexpected(listeners.error());
     opened.push_back(std::move(*listeners));
   }
@@ -130,10 +132,32 @@ Result<void> Daemon::bind_and_start() {
     add_service(config_.services[i], std::move(opened[i]));
   }
   // Only now: one that cannot be started does not decide for those that have not been tried.
-  for (const auto& service : services_) {
-    if (const auto started = service->driver->start(); !started) return std::unexpected(started.error());
+  for (std::size_t i = 0; i < services_.size(); ++i) {
+    if (const auto started = start(*services_[i], config_.services[i]); !started)
+      return std::unexpected(started.error());
   }
+  warn_of_unused_sockets();
   return {};
+}
+
+Result<void> Daemon::start(HostedService& hosted, const config::Service& service) {
+  auto sockets = hosted.public_sockets(service);
+  if (!sockets) return std::unexpected(sockets.error());
+  return hosted.driver->start(std::move(*sockets));
+}
+
+// Their clients would wait for ever, as nobody refuses them.
+void Daemon::warn_of_unused_sockets() {
+  for (const std::string& name : inherited_.names()) {
+    const std::string entry = std::string(config::kInherited) + name;
+    const bool used = std::ranges::any_of(config_.services, [&entry](const config::Service& service) {
+      return std::ranges::find(service.listen, entry) != service.listen.end();
+    });
+    if (used) continue;
+    journal_.record("warning", "a socket was passed to relayd under the name '" + name +
+                                   "', and no service listens on it: add 'listen: [\"" + entry +
+                                   "\"]' to one, or take it out of the .socket unit");
+  }
 }
 
 HostedService& Daemon::add_service(const config::Service& service, Listeners listeners) {
@@ -142,10 +166,11 @@ HostedService& Daemon::add_service(const config::Service& service, Listeners lis
   added.name = service.name;
   added.id = next_id_++;
   added.listeners = std::move(listeners);
+  added.handed_over = service.backend.address == config::AddressKind::kHandoff;
   added.driver =
       std::make_unique<rollover::Driver>(context_, *data_plane_, added.id, service, outside_of(added));
   services_.push_back(std::move(hosted));
-  data_plane_->add_service(added.id, service, added.all_listeners());
+  data_plane_->add_service(added.id, service, added.accepting());
   for (const auto& listener : added.listeners) {
     journal_.record(added.name, {"listening", 0, -1, "listens on " + listener->address.to_string(), {}});
   }
@@ -221,13 +246,13 @@ void Daemon::end_if_all_stopped() {
   if (all) loop_.stop();
 }
 
-int run_daemon(CommandLine line) {
+int run_daemon(CommandLine line, InheritedSockets inherited) {
   log::Options options{line.config.log.level, line.config.log.format, line.config.log.file};
   if (const auto configured = log::configure(options); !configured) {
     log::error(configured.error().message);
     return kExitUsage;
   }
-  Daemon daemon(std::move(line));
+  Daemon daemon(std::move(line), std::move(inherited));
   return daemon.run();
 }
 

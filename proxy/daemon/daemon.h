@@ -13,6 +13,7 @@
 #include "proxy/daemon/command_line.h"
 #include "proxy/daemon/descriptor_limits.h"
 #include "proxy/daemon/hosted_service.h"
+#include "proxy/daemon/inherited_sockets.h"
 #include "proxy/daemon/journal.h"
 #include "proxy/daemon/pid_file.h"
 #include "proxy/daemon/reload_plan.h"
@@ -22,7 +23,7 @@ namespace relayd {
 // relayd as a whole: builds the parts, wires them, owns them. Everything here runs on the main thread.
 class Daemon {
  public:
-  explicit Daemon(CommandLine line);
+  Daemon(CommandLine line, InheritedSockets inherited);
   ~Daemon();
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;
@@ -74,9 +75,13 @@ class Daemon {
   rollover::Driver::Outside outside_of(HostedService& service);
   Result<std::vector<Prepared>> prepare(const config::Config& wanted, const ReloadPlan& plan, bool all);
   Result<Listeners> open_listeners(const config::Service& service, const HostedService* hosted) const;
+  static Result<void> check_change(const HostedService& hosted, const config::Service& wanted);
+  static Result<void> start(HostedService& hosted, const config::Service& service);
+  void warn_of_unused_sockets();
   Result<void> begin_rollover(HostedService& service, const config::Service& definition, config::Mode mode,
                               const std::map<std::string, std::string>& env, bool until_drained,
-                              std::function<void(const rollover::Report&)> done);
+                              std::function<void(const rollover::Report&)> done,
+                              const Listeners& opened = {});
   void commit(HostedService& service, const config::Service& wanted, Listeners opened);
   void remove_service(HostedService& service);
   void service_stopped(net::ServiceId id);
@@ -87,6 +92,7 @@ class Daemon {
   backend::Keeper keeper_;  // forked before any thread exists
   const DescriptorLimits limits_;
   const CommandLine line_;
+  const InheritedSockets inherited_;
   config::Config config_;  // as last committed
   const unsigned threads_;
   const TimePoint started_ = monotonic_now();
@@ -105,6 +111,6 @@ class Daemon {
   int exit_code_ = 0;
 };
 
-int run_daemon(CommandLine line);
+int run_daemon(CommandLine line, InheritedSockets inherited);
 
 }  // namespace relayd

@@ -19,10 +19,20 @@ struct HostedService {
   bool has_served = false;     // an instance was ready at least once
   std::string launch_failure;  // the first one's reason; empty: none
   bool leaving = false;        // taken out by a reload: stops, then goes
+  // With `address: handoff` the app accepts, and the data plane never does. For the service's whole life.
+  bool handed_over = false;
 
-  std::vector<const net::Listener*> all_listeners() const;
-  // Takes on listeners just opened and gives up those that `wanted` no longer names, emptied first.
+  // Those that the data plane accepts from.
+  std::vector<const net::Listener*> accepting() const;
+  // Takes on listeners just opened and gives up those that `wanted` no longer names, emptied first. Handed
+  // over, the serving generation has what is given up, until keep_listeners().
   void change_listeners(net::DataPlane& data_plane, const config::Service& wanted, Listeners opened);
+  // Handed over: closes relayd's own descriptors of what is not for one of `entries`.
+  void keep_listeners(const std::vector<std::string>& entries);
+  // What a generation of `wanted` is given: with handoff second descriptors of `listeners` and `opened`, in
+  // the order of its `listen`, named as they were inherited or by the service; else nothing.
+  Result<std::vector<backend::PublicSocket>> public_sockets(const config::Service& wanted,
+                                                            const Listeners& opened = {}) const;
 };
 
 }  // namespace relayd

@@ -27,7 +27,8 @@ const OpenListener* find(const std::vector<const Listeners*>& all, const SocketA
 Result<std::unique_ptr<OpenListener>> share(const OpenListener& other, const std::string& name) {
   Descriptor socket(::fcntl(other.socket.get(), F_DUPFD_CLOEXEC, 0));
   if (!socket) return fail_errno("cannot share the listener on " + other.address.to_string());
-  return std::make_unique<OpenListener>(OpenListener{{name, other.address, std::move(socket)}, other.file});
+  return std::make_unique<OpenListener>(
+      OpenListener{{name, other.address, std::move(socket)}, other.file, true});
 }
 
 Result<std::unique_ptr<OpenListener>> open(const SocketAddress& address, const std::string& name) {
@@ -40,6 +41,16 @@ Result<std::unique_ptr<OpenListener>> open(const SocketAddress& address, const s
   const auto bound = local_address(socket->get());
   if (!bound) return std::unexpected(bound.error());
   return std::make_unique<OpenListener>(OpenListener{{name, *bound, std::move(*socket)}, std::move(file)});
+}
+
+Result<void> add_inherited(const std::string& entry, const InheritedSockets& inherited, Listeners& opened) {
+  auto found = inherited.named(entry.substr(config::kInherited.size()));
+  if (!found) return fail("cannot listen on '" + entry + "': " + found.error().message, found.error().code);
+  for (auto& [address, socket] : *found) {
+    opened.push_back(
+        std::make_unique<OpenListener>(OpenListener{{entry, address, std::move(socket)}, nullptr, true}));
+  }
+  return {};
 }
 
 bool is_missing_family(const Error& error) {
@@ -63,10 +74,15 @@ SocketFile::~SocketFile() {
 }
 
 Result<Listeners> open_new_listeners(const std::vector<std::string>& entries, const Listeners& own,
-                                     const std::vector<const Listeners*>& others) {
+                                     const std::vector<const Listeners*>& others,
+                                     const InheritedSockets& inherited) {
   Listeners opened;
   for (const std::string& entry : entries) {
     if (std::ranges::any_of(own, [&entry](const auto& l) { return l->name == entry; })) continue;
+    if (entry.starts_with(config::kInherited)) {
+      if (auto added = add_inherited(entry, inherited, opened); !added) return std::unexpected(added.error());
+      continue;
+    }
     const auto addresses = config::listen_addresses(entry);
     if (!addresses) return std::unexpected(addresses.error());
     std::uint16_t port = 0;  // what the first family got for port 0, the second takes too

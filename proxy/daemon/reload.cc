@@ -21,6 +21,16 @@ bool contains(const std::vector<std::string>& names, const std::string& name) {
   return std::ranges::find(names, name) != names.end();
 }
 
+// As systemd passes sockets, and apps expect them. Not those that somebody has already: he relies on the
+// flag.
+void leave_blocking(const Listeners& listeners) {
+  for (const auto& listener : listeners) {
+    if (listener->shared) continue;
+    if (const auto done = set_nonblocking(listener->socket.get(), false); !done)
+      log::warn(done.error().message, {{"listener", listener->name}});
+  }
+}
+
 // Counts the rollovers that a reload has begun, and answers once when the last has ended.
 struct Outstanding {
   Daemon::ReloadSummary summary;
@@ -65,7 +75,22 @@ Result<Listeners> Daemon::open_listeners(const config::Service& service, const H
   static const Listeners kNone;
   std::vector<const Listeners*> others;
   for (const auto& known : services_) others.push_back(&known->listeners);
-  return open_new_listeners(service.listen, hosted != nullptr ? hosted->listeners : kNone, others);
+  auto opened =
+      open_new_listeners(service.listen, hosted != nullptr ? hosted->listeners : kNone, others, inherited_);
+  if (opened && service.backend.address == config::AddressKind::kHandoff) leave_blocking(*opened);
+  return opened;
+}
+
+// Who accepts is settled when a service is made: generations of both kinds would take clients from each
+// other.
+Result<void> Daemon::check_change(const HostedService& hosted, const config::Service& wanted) {
+  const bool handed_over = wanted.backend.address == config::AddressKind::kHandoff;
+  if (handed_over == hosted.handed_over) return {};
+  return fail(
+      "service " + hosted.name + ": backend.address cannot change " + (handed_over ? "to" : "from") +
+          " 'handoff' while the service runs: give the service another name, and its listening sockets "
+          "pass to that one, with nobody lost; or start relayd anew",
+      EINVAL);
 }
 
 Result<std::vector<Daemon::Prepared>> Daemon::prepare(const config::Config& wanted, const ReloadPlan& plan,
@@ -73,6 +98,9 @@ Result<std::vector<Daemon::Prepared>> Daemon::prepare(const config::Config& want
   std::vector<Prepared> prepared;
   for (const config::Service& service : wanted.services) {
     const HostedService* hosted = find(service.name);
+    if (hosted != nullptr) {
+      if (const auto fit = check_change(*hosted, service); !fit) return std::unexpected(fit.error());
+    }
     auto opened = open_listeners(service, hosted);
     if (!opened) return std::unexpected(opened.error());
     if (all || hosted == nullptr || contains(plan.roll_over, service.name)) {
@@ -99,27 +127,37 @@ void Daemon::commit(HostedService& hosted, const config::Service& wanted, Listen
     merged.backend = running->backend;
     merged.health = running->health;
     merged.proxy_protocol.send = running->proxy_protocol.send;
+    if (hosted.handed_over) merged.listen = running->listen;
   }
   *running = std::move(merged);
 }
 
 Result<void> Daemon::begin_rollover(HostedService& hosted, const config::Service& definition,
                                     config::Mode mode, const std::map<std::string, std::string>& env,
-                                    bool until_drained, std::function<void(const rollover::Report&)> done) {
+                                    bool until_drained, std::function<void(const rollover::Report&)> done,
+                                    const Listeners& opened) {
   const net::ServiceId id = hosted.id;
+  auto sockets = hosted.public_sockets(definition, opened);
+  if (!sockets) return std::unexpected(sockets.error());
   return hosted.driver->rollover(
       definition, mode, env, until_drained,
       [this, id, definition, done = std::move(done)](const rollover::Report& report) {
-        const bool still_here =
-            std::ranges::any_of(services_, [id](const auto& s) { return s->id == id && !s->leaving; });
+        const auto here =
+            std::ranges::find_if(services_, [id](const auto& s) { return s->id == id && !s->leaving; });
         config::Service* running = service_named(config_, definition.name);
-        if (report.outcome == rollover::Outcome::kDone && still_here && running != nullptr) {
-          running->backend = definition.backend;
-          running->health = definition.health;
-          running->proxy_protocol.send = definition.proxy_protocol.send;
+        if (here != services_.end() && running != nullptr) {
+          const bool handed_over = (*here)->handed_over;
+          if (report.outcome == rollover::Outcome::kDone) {
+            running->backend = definition.backend;
+            running->health = definition.health;
+            running->proxy_protocol.send = definition.proxy_protocol.send;
+            if (handed_over) running->listen = definition.listen;
+          }
+          if (handed_over) (*here)->keep_listeners(running->listen);
         }
         if (done) done(report);
-      });
+      },
+      std::move(*sockets));
 }
 
 Result<void> Daemon::rollover(HostedService& hosted, std::optional<config::Mode> mode,
@@ -127,11 +165,17 @@ Result<void> Daemon::rollover(HostedService& hosted, std::optional<config::Mode>
                               std::function<void(const rollover::Report&)> done) {
   const auto wanted = newest_definition(hosted.name);
   if (!wanted) return std::unexpected(wanted.error());
+  if (const auto fit = check_change(hosted, *wanted); !fit) return fit;
   auto opened = open_listeners(*wanted, &hosted);
   if (!opened) return std::unexpected(opened.error());
   auto begun = begin_rollover(hosted, *wanted, mode.value_or(wanted->rollover.mode), env, until_drained,
-                              std::move(done));
-  if (begun) commit(hosted, *wanted, std::move(*opened));
+                              std::move(done), *opened);
+  if (!begun) return begun;
+  commit(hosted, *wanted, std::move(*opened));
+  // It may have failed at once.
+  const config::Service* running = service_named(config_, hosted.name);
+  if (hosted.handed_over && !hosted.driver->state().rollover && running != nullptr)
+    hosted.keep_listeners(running->listen);
   return begun;
 }
 
@@ -174,7 +218,7 @@ void Daemon::reload(bool all, std::function<void(Result<ReloadSummary>)> done) {
       HostedService& added = add_service(p.service, std::move(p.opened));
       ++outstanding->left;
       const std::string name = added.name;
-      if (const auto started = added.driver->start(); !started) {
+      if (const auto started = start(added, p.service); !started) {
         outstanding->summary.failures += name + ": " + started.error().message + "\n";
         std::erase_if(config_.services, [&name](const config::Service& s) { return s.name == name; });
         remove_service(added);

@@ -13,7 +13,7 @@ const config::Service* find(const config::Config& config, const std::string& nam
 // The service without what takes effect in place.
 config::Service launch_part(config::Service service) {
   const config::Service defaults;
-  service.listen.clear();
+  if (service.backend.address != config::AddressKind::kHandoff) service.listen.clear();
   service.proxy_protocol.accept = defaults.proxy_protocol.accept;
   service.transparent = defaults.transparent;
   service.limits = defaults.limits;

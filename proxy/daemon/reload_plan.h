@@ -21,7 +21,8 @@ struct ReloadPlan {
 
 ReloadPlan plan_reload(const config::Config& running, const config::Config& wanted);
 
-// True where a process started by `wanted` would differ from one started by `running`.
+// True where a process started by `wanted` would differ from one started by `running`: with handoff, which
+// sockets it gets is part of that.
 bool starts_differently(const config::Service& running, const config::Service& wanted);
 
 }  // namespace relayd

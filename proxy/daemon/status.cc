@@ -99,6 +99,7 @@ control::ServiceStatus status_of(const HostedService& service, net::DataPlane& d
   status.phase = phase_name(service, state);
   status.mode = config::to_string(driver.service().rollover.mode);
   status.holding = driver.holding();
+  status.data_path = service.handed_over ? "app" : "relayd";
   for (const auto& listener : service.listeners) status.listen.push_back(listener->address.to_string());
   if (!state.route.empty()) status.generation = state.route.front().generation;
   for (auto g = state.generations.rbegin(); g != state.generations.rend(); ++g) {

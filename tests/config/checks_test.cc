@@ -338,8 +338,6 @@ TEST(Checks, WhatHttpAloneCanDo) {
 TEST(Checks, NotBuiltYet) {
   const char* const kNot = "not in this version yet: ";
   expect_rows({
-      {[](Service& s) { s.backend.address = AddressKind::kActivation; }, "backend.address", kNot},
-      {[](Service& s) { s.backend.address = AddressKind::kHandoff; }, "backend.address", kNot},
       {[](Service& s) { s.backend.steering = Steering::kOn; }, "backend.steering", kNot},
       {[](Service& s) { s.backend.steering = Steering::kAuto; }, "backend.steering", kNot},
       {[](Service& s) { s.backend.targets = {"10.0.0.5:80"}; }, "backend.targets", kNot},
@@ -348,7 +346,6 @@ TEST(Checks, NotBuiltYet) {
          s.backend.command = {};
        },
        "backend.targets", kNot},
-      {[](Service& s) { s.listen = {"fd:web"}; }, "listen[0]", kNot},
       {[](Service& s) {
          s.rollover.surge = {1, false};
        },
@@ -365,6 +362,80 @@ TEST(Checks, NotBuiltYet) {
   Config config = runnable();
   config.admin_listen = "127.0.0.1:9180";
   EXPECT_THAT(faults_of(config), testing::ElementsAre(StartsWith("admin.listen: not in this version yet: ")));
+}
+
+// With handoff relayd never sees a client: whatever it would do for one is refused, not ignored.
+TEST(Checks, Handoff) {
+  const auto handoff = [](std::function<void(Service&)> change) {
+    return [change = std::move(change)](Service& s) {
+      s.backend.address = AddressKind::kHandoff;
+      s.backend.command = {"app", "{generation}"};
+      change(s);
+    };
+  };
+  const char* const kNo = "has no effect with 'address: handoff'";
+  expect_rows({
+      {handoff([](Service&) {}), nullptr},
+      {handoff([](Service& s) { s.health.check = Check::kNone; }), nullptr},
+      {handoff([](Service& s) { s.health.check = Check::kNotify; }), nullptr},
+      {handoff([](Service& s) {
+         s.health.check = Check::kCommand;
+         s.health.command = {"./ready"};
+       }),
+       nullptr},
+      {handoff([](Service& s) { s.health.check = Check::kTcp; }), "health.check", "READY=1"},
+      {handoff([](Service& s) { s.health.path = "/up"; }), "health.path", "READY=1"},
+      {handoff([](Service& s) {
+         s.backend.command = {"app", "{address}"};
+       }),
+       "backend.command[1]", "from LISTEN_FDS"},
+      {handoff([](Service& s) {
+         s.backend.command = {"app", "{port}"};
+       }),
+       "backend.command[1]", "from LISTEN_FDS"},
+      {handoff([](Service& s) { s.protocol = Protocol::kHttp; }), "protocol", kNo},
+      {handoff([](Service& s) { s.forwarded_headers = true; }), "forwarded_headers", kNo},
+      {handoff([](Service& s) { s.proxy_protocol.accept = true; }), "proxy_protocol.accept", kNo},
+      {handoff([](Service& s) { s.proxy_protocol.send = ProxyProtocol::kV2; }), "proxy_protocol.send", kNo},
+      {handoff([](Service& s) { s.limits.max_connections = 5; }), "limits.max_connections", kNo},
+      {handoff([](Service& s) { s.limits.connect_timeout = 1s; }), "limits.connect_timeout", kNo},
+      {handoff([](Service& s) { s.limits.idle_timeout = 1s; }), "limits.idle_timeout", kNo},
+      {handoff([](Service& s) { s.backend.balance = Balance::kRandom; }), "backend.balance", kNo},
+      {handoff([](Service& s) { s.rollover.tunnel_timeout = 1s; }), "rollover.tunnel_timeout", kNo},
+      {handoff([](Service& s) { s.rollover.close_spread = 1s; }), "rollover.close_spread", kNo},
+      {handoff([](Service& s) { s.hold.timeout = 1s; }), "hold.timeout", kNo},
+      {handoff([](Service& s) { s.hold.max_connections = 1; }), "hold.max_connections", kNo},
+      {handoff([](Service& s) { s.hold.release_rate = 1; }), "hold.release_rate", kNo},
+  });
+}
+
+TEST(Checks, Activation) {
+  const auto activation = [](std::vector<std::string> command) {
+    return [command = std::move(command)](Service& s) {
+      s.backend.address = AddressKind::kActivation;
+      s.backend.command = command;
+    };
+  };
+  expect_rows({
+      {activation({"app"}), nullptr},
+      {activation({"app", "{address}", "{host}", "{port}"}), nullptr},
+      {activation({"app", "{socket}"}), "backend.command[1]", "{socket} has a value only with"},
+  });
+}
+
+TEST(Checks, InheritedSockets) {
+  expect_rows({
+      {[](Service& s) {
+         s.listen = {"fd:web", "fd:web-tls", ":8080"};
+       },
+       nullptr},
+      {[](Service& s) { s.listen = {"fd:"}; }, "listen[0]", "FileDescriptorName="},
+      {[](Service& s) { s.listen = {"fd:a:b"}; }, "listen[0]", "FileDescriptorName="},
+      {[](Service& s) {
+         s.listen = {"fd:web", "fd:web"};
+       },
+       "listen[1]", "clashes with services.default.listen[0]"},
+  });
 }
 
 }  // namespace
