@@ -106,5 +106,15 @@ TEST(ReloadPlan, WhatOnlyAStartCanChangeIsNamed) {
               ElementsAre("control", "pid_file", "threads"));
 }
 
+TEST(ReloadPlan, WithHandoffTheAddressesAreWhatAProcessIsStartedWith) {
+  config::Config running = two_services();
+  running.services[0].backend.address = config::AddressKind::kHandoff;
+  config::Config wanted = running;
+  for (config::Service& service : wanted.services) service.listen.push_back("127.0.0.1:1");
+  const ReloadPlan plan = plan_reload(running, wanted);
+  EXPECT_THAT(plan.roll_over, ElementsAre("web"));
+  EXPECT_THAT(plan.adjust, ElementsAre("api"));
+}
+
 }  // namespace
 }  // namespace relayd

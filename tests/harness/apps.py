@@ -31,6 +31,30 @@ def node(**more):
     return service([shutil.which("node", path="/usr/bin") or shutil.which("node"), str(places.APPS / "node_app.js")], **more)
 
 
+def handed_over(of, **more):
+    """The same app with the public sockets themselves: what is relayd's work between client and app is left out."""
+    base = merge(of, {"backend": {"address": "handoff"}})
+    base["health"].pop("path", None)
+    base["health"].pop("interval", None)
+    return merge(base, more)
+
+
+def activated(of, **more):
+    """The same app with a listening socket of relayd's."""
+    return merge(merge(of, {"backend": {"address": "activation"}}), more)
+
+
+def gunicorn_with_passed_sockets(workers=2, **more):
+    """Without --bind it takes what LISTEN_FDS says."""
+    command = ["/usr/bin/gunicorn", "--workers", str(workers), "--chdir", str(places.APPS), "--log-level", "warning"]
+    return service([*command, "wsgi_app:application"], **more)
+
+
+def passed(**more):
+    """An app in systemd's style that speaks sd_notify."""
+    return service([places.PYTHON, "-B", str(places.APPS / "passed_app.py")], path=None, **more)
+
+
 def nginx(folder, *words, **more):
     script = str(places.APPS / "nginx.sh")
     command = ["/bin/sh", script, str(folder), "{address}", "{generation}", *words]

@@ -34,3 +34,9 @@ def free_port(host="127.0.0.1"):
                 return port
             except OSError:
                 continue
+
+
+def listens(port):
+    """Whether somebody listens on this port of IPv4, asked of the kernel: no connection is made."""
+    rows = [line.split() for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)

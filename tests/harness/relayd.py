@@ -44,6 +44,7 @@ class Relayd:
         self.events = None
         self.config = None
         self.address = None  # of the first service
+        self.pass_fds = ()  # descriptors that the next process inherits, under the same numbers
 
     # ---- starting
 
@@ -81,6 +82,7 @@ class Relayd:
                 stdout=errors,
                 stderr=errors,
                 cwd=self.folder,
+                pass_fds=self.pass_fds,
                 env={**os.environ, processes.MARK: self.mark, **environment},
             )
         if wait:

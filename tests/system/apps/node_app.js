@@ -62,6 +62,10 @@ function answer(request, response, body) {
   response.end(text);
 }
 
+// Node has no datagram sockets of the Unix kind; systemd's own tool, a child of the same process group, speaks for it.
+const sayReady = () => require("child_process").execFile("/usr/bin/systemd-notify", ["--ready"], () => {});
+
 process.on("SIGTERM", () => server.close(() => process.exit(0)));
-if (process.env.RELAY_SOCKET) server.listen(process.env.RELAY_SOCKET);
+if (Number(process.env.LISTEN_PID) === process.pid) server.listen({ fd: 3 }, sayReady);
+else if (process.env.RELAY_SOCKET) server.listen(process.env.RELAY_SOCKET);
 else server.listen(process.env.PORT, process.env.HOST);
