@@ -40,8 +40,8 @@ TEST(Configs, EveryFileLoads) {
     }
     EXPECT_EQ(faults, "");
   }
-  for (const char* name :
-       {"minimal.yaml", "gunicorn.yaml", "hot.yaml", "http.yaml", "reference.yaml", "transparent.yaml"}) {
+  for (const char* name : {"minimal.yaml", "activation.yaml", "gunicorn.yaml", "handoff.yaml", "hot.yaml",
+                           "http.yaml", "reference.yaml", "transparent.yaml"}) {
     EXPECT_TRUE(seen.contains(name)) << name;
   }
 }

@@ -120,6 +120,16 @@ TEST(StatusView, RequestsAreToldWhereThereAreAny) {
                              "generation; 1 sent again\n"));
 }
 
+TEST(StatusView, ConnectionsThatRelaydDoesNotSeeHaveNoNumber) {
+  auto report = FakeCommands::sample_report();
+  report.services[0].data_path = "app";
+  const std::string all = joined(status_lines(report, true, Style{}, kNow));
+  EXPECT_THAT(all, Not(HasSubstr("connection,")));
+  EXPECT_THAT(all, Not(HasSubstr("34 connections")));
+  EXPECT_THAT(all, Not(HasSubstr("accepted,")));
+  EXPECT_THAT(all, HasSubstr("its connections are its own"));
+}
+
 TEST(StatusView, NarrowTerminalsGetNarrowLines) {
   for (const std::size_t width : {1u, 10u, 20u, 40u, 79u}) {
     EXPECT_THAT(status_lines(FakeCommands::sample_report(), true, Style{true, true, width}, kNow),
