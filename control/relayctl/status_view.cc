@@ -112,6 +112,10 @@ void add_service_lines(const ServiceStatus& service, bool instances, const Style
   for (const std::string& address : service.listen)
     listen += (listen.empty() ? "" : ", ") + printable(address);
   lines.push_back("  listens on " + (listen.empty() ? "nothing" : listen));
+  if (!service.steering.empty() && service.steering != "off") {
+    lines.push_back("  new connections: " + printable(service.steering) + "; " +
+                    counted(service.steered, "steered connection"));
+  }
   lines.push_back("  " + counted(service.accepted, "connection") + " accepted, " +
                   human_bytes(service.bytes_in) + " in, " + human_bytes(service.bytes_out) + " out");
   lines.push_back("  " + std::to_string(service.held_total) + " held since the start, " +

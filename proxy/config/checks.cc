@@ -263,6 +263,26 @@ void check_transparent(const Section& section, const Service& service) {
   }
 }
 
+// What relayd would have to do with bytes or sockets that never come to it.
+void check_steering(const Section& section, const Service& service) {
+  if (service.backend.steering == Steering::kOff) return;
+  const std::string cure =
+      "does not go with 'backend.steering', which takes connections past relayd: remove one of the two";
+  if (service.proxy_protocol.accept) section.fault("proxy_protocol.accept", cure);
+  if (service.proxy_protocol.send != ProxyProtocol::kOff) section.fault("proxy_protocol.send", cure);
+  if (service.transparent) section.fault("transparent", cure + " (the app sees its clients by steering too)");
+  if (service.forwarded_headers) section.fault("forwarded_headers", cure);
+  if (service.rollover.close_spread > Duration::zero()) section.fault("rollover.close_spread", cure);
+  if (!service.backend.targets.empty()) section.fault("backend.targets", cure);
+  const AddressKind kind = service.backend.address;
+  if (kind != AddressKind::kPort && kind != AddressKind::kActivation) {
+    section.fault("backend.address",
+                  "is '" + std::string(to_string(kind)) +
+                      "', of which 'backend.steering' has no TCP listener to steer to: write "
+                      "'port' or 'activation', or 'steering: off'");
+  }
+}
+
 void check_service(const Section& services, const Service& service, std::vector<Claim>& claims) {
   const Section section = services.in(service.name);
   const bool plain = std::ranges::all_of(service.name, [](unsigned char c) {
@@ -300,6 +320,7 @@ void check_service(const Section& services, const Service& service, std::vector<
     if (service.rollover.tunnel_timeout) section.fault("rollover.tunnel_timeout", cure);
   }
   check_transparent(section, service);
+  check_steering(section, service);
 }
 
 }  // namespace

@@ -34,11 +34,6 @@ constexpr Refusal kRefusals[] = {
        return built ? "" : std::string(to_string(s.backend.address));
      },
      "write 'port' or 'socket'"},
-    {"backend.steering",
-     [](const Service& s) {
-       return s.backend.steering == Steering::kOff ? "" : std::string(to_string(s.backend.steering));
-     },
-     "write 'off'"},
     {"backend.targets",
      [](const Service& s) { return s.backend.targets.empty() ? "" : in_quotes(s.backend.targets[0]); },
      "give 'command', which relayd starts itself"},

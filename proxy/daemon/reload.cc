@@ -73,6 +73,7 @@ Result<std::vector<Daemon::Prepared>> Daemon::prepare(const config::Config& want
   std::vector<Prepared> prepared;
   for (const config::Service& service : wanted.services) {
     const HostedService* hosted = find(service.name);
+    if (const auto possible = check_steering(service); !possible) return std::unexpected(possible.error());
     auto opened = open_listeners(service, hosted);
     if (!opened) return std::unexpected(opened.error());
     if (all || hosted == nullptr || contains(plan.roll_over, service.name)) {
@@ -127,6 +128,7 @@ Result<void> Daemon::rollover(HostedService& hosted, std::optional<config::Mode>
                               std::function<void(const rollover::Report&)> done) {
   const auto wanted = newest_definition(hosted.name);
   if (!wanted) return std::unexpected(wanted.error());
+  if (auto possible = check_steering(*wanted); !possible) return possible;
   auto opened = open_listeners(*wanted, &hosted);
   if (!opened) return std::unexpected(opened.error());
   auto begun = begin_rollover(hosted, *wanted, mode.value_or(wanted->rollover.mode), env, until_drained,

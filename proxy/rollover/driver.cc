@@ -151,7 +151,12 @@ void Driver::accepting_stopped() {
   feed(event::AcceptingStopped{});
 }
 
-void Driver::drained(std::uint64_t token) { feed(event::Drained{token}); }
+void Driver::drained(std::uint64_t token) {
+  const auto found = drains_.find(token);
+  if (found == drains_.end() || --found->second > 0) return;
+  drains_.erase(found);
+  feed(event::Drained{token});
+}
 
 unsigned Driver::instances_of(const config::Service& service) const {
   const bool file_changed = service.backend.instances != service_.backend.instances;
@@ -179,7 +184,11 @@ std::uint64_t Driver::connections(GenerationNumber generation) const {
        ++it) {
     sum += it->second.load->active.load(std::memory_order_relaxed);
   }
-  return sum;
+  return sum + steered(generation, -1);
+}
+
+std::uint64_t Driver::steered(GenerationNumber generation, int instance) const {
+  return outside_.steering != nullptr ? outside_.steering->connections(generation, instance) : 0;
 }
 
 std::uint64_t Driver::requests(GenerationNumber generation) const {

@@ -68,11 +68,32 @@ void Driver::carry_out(const action::SetRoute& a) {
                                 version_of(definitions_.at(entry.generation)->service.proxy_protocol.send)});
   }
   data_plane_.set_route(id_, std::move(route));
+  steer(a.route);
   outside_.route_changed();
 }
 
-void Driver::carry_out(const action::Drain& a) { data_plane_.drain(id_, a.generation, a.instance, a.drain); }
+// Generations keep what their definition says; a route of which a part is not to be steered is not steered.
+void Driver::steer(const std::vector<RouteEntry>& route) {
+  if (outside_.steering == nullptr) return;
+  std::vector<RouteEntry> running;
+  for (const RouteEntry& entry : route) {
+    if (definitions_.at(entry.generation)->service.backend.steering == config::Steering::kOff) {
+      return outside_.steering->steer({});
+    }
+    if (slots_.at({entry.generation, entry.instance}).instance) running.push_back(entry);
+  }
+  outside_.steering->steer(running);
+}
 
+void Driver::carry_out(const action::Drain& a) {
+  const bool steered =
+      outside_.steering != nullptr &&
+      outside_.steering->drain(a.generation, a.instance, [this, token = a.drain] { drained(token); });
+  drains_[a.drain] = steered ? 2 : 1;
+  data_plane_.drain(id_, a.generation, a.instance, a.drain);
+}
+
+// What was steered is the app's to close: stop_signal and KILL follow.
 void Driver::carry_out(const action::Cut& a) { data_plane_.cut(id_, a.generation, a.instance, a.kind); }
 
 void Driver::carry_out(const action::SpreadCloses& a) {
@@ -80,6 +101,7 @@ void Driver::carry_out(const action::SpreadCloses& a) {
 }
 
 void Driver::carry_out(const action::StopAccepting&) {
+  if (outside_.steering != nullptr) outside_.steering->stop();
   data_plane_.stop_accepting(id_, [this] { accepting_stopped(); });
 }
 
@@ -151,7 +173,20 @@ void Driver::instance_ready(Key key) {
       }
     }
   }
-  feed(event::InstanceReady{key.first, key.second});
+  if (can_be_steered(key)) feed(event::InstanceReady{key.first, key.second});
+}
+
+// One that must be and cannot be is not ready: it is killed, and the reason stands for how it ended.
+bool Driver::can_be_steered(Key key) {
+  Slot& slot = slots_.at(key);
+  if (outside_.steering == nullptr) return true;
+  const auto possible =
+      outside_.steering->instance_ready(key.first, key.second, slot.instance->pid(), slot.instance->address(),
+                                        definitions_.at(key.first)->service.backend.steering);
+  if (possible) return true;
+  slot.refusal = "backend.steering is 'on': " + possible.error().message;
+  slot.instance->kill();
+  return false;
 }
 
 void Driver::feed_deferred_ready() {
@@ -171,8 +206,10 @@ void Driver::instance_exited(Key key, const backend::ExitReport& report) {
     if (const std::string words = last_words(key); !words.empty()) why += "\n" + words;
   }
   Slot& slot = slots_.at(key);
+  if (!slot.refusal.empty()) why = std::exchange(slot.refusal, "");
   slot.last_end = first_line(why);
   slot.instance.reset();
+  if (outside_.steering != nullptr) outside_.steering->instance_ended(key.first, key.second);
   const bool on_its_way_out =
       g == nullptr || (g->state != GenerationState::kServing && g->state != GenerationState::kStarting);
   if (on_its_way_out) data_plane_.process_ended(id_, key.first, key.second);

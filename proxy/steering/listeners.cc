@@ -26,6 +26,8 @@ bool has_ended(const Error& error) { return error.code == ESRCH || error.code ==
 
 }  // namespace
 
+bool is_held(const FoundListener& listener) { return socket_of(listener.pid, listener.fd) == listener.inode; }
+
 Result<std::vector<FoundListener>> find_listeners(SocketList& sockets, pid_t group, std::uint16_t port) {
   std::map<std::uint32_t, inet_diag_msg> wanted;  // by inode
   auto listed = sockets.each(port, 1U << TCP_LISTEN, [&](const inet_diag_msg& socket) {
@@ -51,7 +53,9 @@ Result<std::vector<FoundListener>> find_listeners(SocketList& sockets, pid_t gro
       found.push_back({.socket = std::move(*copy),
                        .address = local_of(known->second),
                        .family = known->second.idiag_family,
-                       .inode = inode});
+                       .inode = inode,
+                       .pid = process.pid,
+                       .fd = fd});
       wanted.erase(known);
     }
   }

@@ -20,7 +20,13 @@ struct FoundListener {
   SocketAddress address;
   int family = 0;  // of the socket, and of all that it accepts
   std::uint32_t inode = 0;
+  pid_t pid = 0;  // where it was found, as which descriptor
+  int fd = -1;
 };
+
+// True while that process still has it open there. A duplicate outlives that, and so does whatever comes into
+// its queue: nobody may be accepting.
+bool is_held(const FoundListener& listener);
 
 // Every TCP socket on which a process of this group listens at this local port: several where it uses
 // SO_REUSEPORT, or IPv4 and IPv6. An empty list is an error (ENOENT), as is a process that may not be looked

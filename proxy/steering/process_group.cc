@@ -82,4 +82,13 @@ Result<void> each_socket(const Process& process, const std::function<void(int, s
   return {};
 }
 
+std::uint32_t socket_of(pid_t pid, int fd) {
+  const std::string path = "/proc/" + std::to_string(pid) + "/fd/" + std::to_string(fd);
+  char link[64];
+  const ssize_t length = ::readlink(path.c_str(), link, sizeof link);
+  std::uint32_t inode = 0;
+  if (length < 0 || !read_inode({link, static_cast<std::size_t>(length)}, inode)) return 0;
+  return inode;
+}
+
 }  // namespace relayd::steering

@@ -23,6 +23,10 @@ Result<std::vector<Process>> processes_of(std::span<const pid_t> groups);
 // EACCES where relayd may not look: the message names the cure (proc(5), ptrace(2)).
 Result<void> each_socket(const Process& process, const std::function<void(int, std::uint32_t)>& found);
 
+// The inode of the socket that is this descriptor of the process; 0: there is none, or it may not be looked
+// at.
+std::uint32_t socket_of(pid_t pid, int fd);
+
 // The right that reading and duplicating another process's descriptors takes, in words.
 std::string ptrace_right(pid_t pid);
 

@@ -132,19 +132,20 @@ Result<void> Switch::add_address(Service service, const SocketAddress& address) 
   const AddressKey key = key_of(address);
   const auto known =
       std::ranges::find_if(addresses_, [&](const auto& entry) { return same(entry.first, key); });
-  if (known != addresses_.end()) {
-    if (known->second == service) return {};
-    return fail(name + " is another service's: each address can be steered for one", EEXIST);
-  }
   if (!bpf::put(maps_.addresses.get(), &key, &service)) return fail_errno("cannot steer " + name);
-  addresses_.emplace_back(key, service);
+  if (known != addresses_.end()) {
+    known->second = service;
+  } else {
+    addresses_.emplace_back(key, service);
+  }
   return {};
 }
 
-void Switch::remove_address(const SocketAddress& address) {
+void Switch::remove_address(Service service, const SocketAddress& address) {
   const AddressKey key = key_of(address);
-  bpf::erase(maps_.addresses.get(), &key);
-  std::erase_if(addresses_, [&](const auto& entry) { return same(entry.first, key); });
+  const auto gone = std::erase_if(
+      addresses_, [&](const auto& entry) { return entry.second == service && same(entry.first, key); });
+  if (gone != 0) bpf::erase(maps_.addresses.get(), &key);
 }
 
 Result<void> Switch::steer(Service service, std::span<const int> sockets) {

@@ -34,9 +34,10 @@ class Switch {
   void remove_service(Service service);
 
   // New connections to this IPv4 or IPv6 address (0.0.0.0 and :: mean every one of their family that is not
-  // added by itself) go where the service is steered. EEXIST: it is another service's.
+  // added by itself) go where the service is steered. One of another service becomes this one's.
   Result<void> add_address(Service service, const SocketAddress& address);
-  void remove_address(const SocketAddress& address);
+  // Another service's stays.
+  void remove_address(Service service, const SocketAddress& address);
 
   // From now on new connections go to one of these listening TCP sockets, taken at random: IPv6 to those that
   // take IPv6, IPv4 to those that take IPv4. All at once: no connection sees a mixture. Where there is none

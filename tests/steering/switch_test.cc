@@ -98,16 +98,24 @@ TEST_F(SwitchTest, AnExactAddressGoesBeforeTheWildcard) {
   EXPECT_EQ(ask(at(wild, "127.0.0.2")), '1');
 }
 
-TEST_F(SwitchTest, AnAddressBelongsToOneService) {
-  const auto one = *switch_->add_service(), two = *switch_->add_service();
-  const SocketAddress address = *SocketAddress::parse("127.0.0.1:4242");
-  ASSERT_TRUE(switch_->add_address(one, address));
-  EXPECT_TRUE(switch_->add_address(one, address));
-  EXPECT_EQ(switch_->add_address(two, address).error().message,
-            "127.0.0.1:4242 is another service's: each address can be steered for one");
-  switch_->remove_address(address);
-  EXPECT_TRUE(switch_->add_address(two, address));
-  EXPECT_EQ(switch_->add_address(two, *SocketAddress::parse("unix:/run/x")).error().code, EAFNOSUPPORT);
+// As when a service is renamed, and the old one goes later.
+TEST_F(SwitchTest, AnAddressIsTheLastServicesThatAskedForIt) {
+  const Descriptor open = listening("127.0.0.1:0");
+  const App one('1'), two('2');
+  const auto first = *switch_->add_service(), second = *switch_->add_service();
+  auto found1 = one.listeners(*sockets_), found2 = two.listeners(*sockets_);
+  ASSERT_TRUE(switch_->steer(first, std::array{found1[0].socket.get()}));
+  ASSERT_TRUE(switch_->steer(second, std::array{found2[0].socket.get()}));
+  ASSERT_TRUE(switch_->add_address(first, *local_address(open.get())));
+  EXPECT_EQ(ask(at(open, "127.0.0.1")), '1');
+  ASSERT_TRUE(switch_->add_address(second, *local_address(open.get())));
+  EXPECT_EQ(ask(at(open, "127.0.0.1")), '2');
+  switch_->remove_address(first, *local_address(open.get()));
+  EXPECT_EQ(ask(at(open, "127.0.0.1")), '2');
+  switch_->remove_address(second, *local_address(open.get()));
+  const Descriptor connection = connect_to(at(open, "127.0.0.1"));
+  EXPECT_TRUE(public_has_one(open));
+  EXPECT_EQ(switch_->add_address(second, *SocketAddress::parse("unix:/run/x")).error().code, EAFNOSUPPORT);
 }
 
 TEST_F(SwitchTest, SeveralInstancesShareTheConnections) {
