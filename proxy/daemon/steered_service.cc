@@ -38,6 +38,9 @@ SteeredService::SteeredService(Loop& loop, SteeringProgram& program, net::DataPl
     : program_(program), data_plane_(data_plane), id_(id), happened_(std::move(happened)), timer_(loop) {}
 
 SteeredService::~SteeredService() {
+  for (const Orphans& group : orphans_) {
+    if (group.address.port() != 0) program_.get().accept_again(group.address);
+  }
   if (service_) program_.get().remove_service(*service_);
 }
 
@@ -79,7 +82,7 @@ Result<void> SteeredService::instance_ready(rollover::GenerationNumber generatio
   if (const auto attached = program_.attach(); !attached) return refuse(attached.error());
   auto found = steering::find_listeners(program_.sockets(), group, address.port());
   if (!found) return refuse(found.error());
-  processes_[key] = {.group = group, .port = address.port(), .listeners = std::move(*found)};
+  processes_[key] = {.group = group, .address = address, .listeners = std::move(*found)};
   return {};
 }
 
@@ -177,11 +180,11 @@ void SteeredService::instance_ended(rollover::GenerationNumber generation, rollo
   const Key key{generation, instance};
   const auto found = processes_.find(key);
   if (found == processes_.end()) return;
-  std::vector<steering::FoundListener> sockets = std::move(found->second.listeners);
+  Process process = std::move(found->second);
   processes_.erase(found);
   counts_.erase(key);
   if (std::erase(route_, key) != 0) apply();
-  orphan(std::move(sockets));
+  orphan(process.address, std::move(process.listeners));
 }
 
 void SteeredService::stop() {
@@ -246,10 +249,13 @@ void SteeredService::look_at_drains() {
   for (const auto& done : over) done();
 }
 
-void SteeredService::orphan(std::vector<steering::FoundListener> sockets) {
+void SteeredService::orphan(const SocketAddress& address, std::vector<steering::FoundListener> sockets) {
   if (sockets.empty() || stopped_) return;
+  // Or the data plane would connect to a queue that only it empties, and health checks would pass.
+  if (address.port() != 0) program_.get().refuse(address);
   for (const auto& one : sockets) (void)set_nonblocking(one.socket.get(), true);
-  orphans_.push_back({.sockets = std::make_shared<std::vector<steering::FoundListener>>(std::move(sockets)),
+  orphans_.push_back({.address = address,
+                      .sockets = std::make_shared<std::vector<steering::FoundListener>>(std::move(sockets)),
                       .busy = std::make_shared<bool>(false),
                       .until = monotonic_now() + kLastHandshakes});
   look_after_orphans();
@@ -265,7 +271,11 @@ void SteeredService::look_after_orphans() {
       pollfd ready{one.socket.get(), POLLIN, 0};
       if (::poll(&ready, 1, 0) == 1 && (ready.revents & POLLIN) != 0) waited_in.push_back(one.socket.get());
     }
-    if (waited_in.empty()) return now >= group.until;
+    if (waited_in.empty() && now < group.until) return false;
+    if (waited_in.empty()) {
+      if (group.address.port() != 0) program_.get().accept_again(group.address);
+      return true;
+    }
     *group.busy = true;
     data_plane_.empty_queues(id_, waited_in, [sockets = group.sockets, busy = group.busy] { *busy = false; });
     return false;
@@ -275,7 +285,7 @@ void SteeredService::look_after_orphans() {
 // An app may close its listener while it runs, or open it anew; connections would wait in the duplicate for
 // ever.
 void SteeredService::watch_listeners() {
-  std::vector<steering::FoundListener> gone;
+  std::vector<std::pair<SocketAddress, std::vector<steering::FoundListener>>> gone;
   bool changed = false;
   for (const Key& key : route_) {
     const auto found = processes_.find(key);
@@ -288,15 +298,15 @@ void SteeredService::watch_listeners() {
     changed = true;
     if (process.listeners.empty())
       cannot("instance " + std::to_string(key.second) + " does not listen any more", key);
-    gone.insert(gone.end(), std::make_move_iterator(left.begin()), std::make_move_iterator(left.end()));
+    gone.emplace_back(process.listeners.empty() ? process.address : SocketAddress(), std::move(left));
   }
   if (changed) apply();
-  orphan(std::move(gone));  // only now: nothing goes into their queues any more
+  for (auto& [address, sockets] : gone) orphan(address, std::move(sockets));  // nothing goes there any more
 }
 
 // Those that it does not have any more.
 std::vector<steering::FoundListener> SteeredService::refresh(Process& process, SteeringProgram& program) {
-  auto found = steering::find_listeners(program.sockets(), process.group, process.port);
+  auto found = steering::find_listeners(program.sockets(), process.group, process.address.port());
   std::vector<steering::FoundListener> now;
   if (found) now = std::move(*found);
   std::vector<steering::FoundListener> before = std::exchange(process.listeners, std::move(now));

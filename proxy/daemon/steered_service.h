@@ -75,7 +75,7 @@ class SteeredService : public rollover::Steering {
   using Key = std::pair<rollover::GenerationNumber, rollover::InstanceIndex>;
   struct Process {
     pid_t group = 0;
-    std::uint16_t port = 0;
+    SocketAddress address;
     std::vector<steering::FoundListener> listeners;  // empty: it has closed them, and is looked at again
   };
   struct Drain {
@@ -87,6 +87,7 @@ class SteeredService : public rollover::Steering {
   };
   // Sockets whose process has ended or closed them, emptied until every handshake under way is over.
   struct Orphans {
+    SocketAddress address;  // refuses whoever connects to it meanwhile; none: others still listen there
     std::shared_ptr<std::vector<steering::FoundListener>> sockets;
     std::shared_ptr<bool> busy;  // the data plane empties them just now
     TimePoint until{};
@@ -95,7 +96,7 @@ class SteeredService : public rollover::Steering {
   void apply();
   Result<void> switch_to(const std::vector<int>& sockets);
   void cannot(const std::string& why, Key about);
-  void orphan(std::vector<steering::FoundListener> sockets);
+  void orphan(const SocketAddress& address, std::vector<steering::FoundListener> sockets);
   void tick();
   void arm();
   void look_at_drains();

@@ -209,11 +209,11 @@ void Driver::instance_exited(Key key, const backend::ExitReport& report) {
   if (!slot.refusal.empty()) why = std::exchange(slot.refusal, "");
   slot.last_end = first_line(why);
   slot.instance.reset();
-  if (outside_.steering != nullptr) outside_.steering->instance_ended(key.first, key.second);
   const bool on_its_way_out =
       g == nullptr || (g->state != GenerationState::kServing && g->state != GenerationState::kStarting);
   if (on_its_way_out) data_plane_.process_ended(id_, key.first, key.second);
   feed(event::InstanceExited{key.first, key.second, std::move(why)});
+  if (outside_.steering != nullptr) outside_.steering->instance_ended(key.first, key.second);
   feed_deferred_ready();
 }
 

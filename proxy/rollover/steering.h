@@ -31,7 +31,7 @@ class Steering {
   // left that were steered to it; false, and never, where none ever were. Call after the steer() without it;
   // one that names it again ends the count, and calls `done` too.
   virtual bool drain(GenerationNumber generation, int instance, std::function<void()> done) = 0;
-  // The process has ended. Who waited in its queue is forwarded.
+  // The process has ended, and the route names it no more. Who waited in its queue is forwarded.
   virtual void instance_ended(GenerationNumber generation, InstanceIndex instance) = 0;
   // For good: new connections go to the data plane's listeners, also after those have closed.
   virtual void stop() = 0;

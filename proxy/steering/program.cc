@@ -152,7 +152,7 @@ void split_row(Text& text) {
 
 std::vector<bpf_insn> lookup_program(int addresses, int services, int sockets) {
   Text text;
-  Text::Label found, pass;
+  Text::Label found, refuse, pass;
   text(copy(kContext, kFirst));
   make_key(text, pass);
   text.look_up(addresses, kKeyAt);
@@ -164,6 +164,7 @@ std::vector<bpf_insn> lookup_program(int addresses, int services, int sockets) {
   text.place(found);
 
   text(load(BPF_W, kFirst, kResult, 0));
+  text.jump_if(BPF_JEQ, kFirst, kRefused, refuse);
   text(store_frame(BPF_W, kIndexAt, kFirst));
   text.look_up(services, kIndexAt);
   text.jump_if(BPF_JEQ, kResult, 0, pass);
@@ -186,6 +187,9 @@ std::vector<bpf_insn> lookup_program(int addresses, int services, int sockets) {
   text(call(BPF_FUNC_sk_release));
   text.place(pass);
   text(set(kResult, SK_PASS));
+  text(leave());
+  text.place(refuse);
+  text(set(kResult, SK_DROP));
   text(leave());
   return text.take();
 }

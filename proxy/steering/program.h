@@ -30,11 +30,13 @@ struct SocketRow {
   }
 };
 
-// addresses: AddressKey -> u32, the service. An exact address goes before the wildcard of its family.
-// services:  u32 -> u64, SocketRow::packed().
-// sockets:   u32 -> listening socket (SOCKMAP).
-// One of the service's sockets for the family of the connection is taken at random. A connection for which
-// there is none, or which the socket cannot take, goes where it would have gone without the program.
+// addresses: AddressKey -> u32, the service, or kRefused. An exact address goes before the wildcard of its
+// family. services:  u32 -> u64, SocketRow::packed(). sockets:   u32 -> listening socket (SOCKMAP). One of
+// the service's sockets for the family of the connection is taken at random. A connection for which there is
+// none, or which the socket cannot take, goes where it would have gone without the program.
+inline constexpr std::uint32_t kServices = 512;  // a page of the map
+// Whoever connects to the address gets a reset, as if nobody listened there.
+inline constexpr std::uint32_t kRefused = kServices;
 std::vector<bpf_insn> lookup_program(int addresses, int services, int sockets);
 
 }  // namespace relayd::steering

@@ -148,6 +148,16 @@ void Switch::remove_address(Service service, const SocketAddress& address) {
   if (gone != 0) bpf::erase(maps_.addresses.get(), &key);
 }
 
+void Switch::refuse(const SocketAddress& address) {
+  const AddressKey key = key_of(address);
+  bpf::put(maps_.addresses.get(), &key, &kRefused);
+}
+
+void Switch::accept_again(const SocketAddress& address) {
+  const AddressKey key = key_of(address);
+  bpf::erase(maps_.addresses.get(), &key);
+}
+
 Result<void> Switch::steer(Service service, std::span<const int> sockets) {
   std::vector<int> by_family[3];
   for (const int socket : sockets) {

@@ -46,13 +46,18 @@ class Switch {
   // nothing has changed.
   Result<void> steer(Service service, std::span<const int> sockets);
 
+  // Until accept_again(), whoever connects to this address is refused, although a duplicate keeps a listening
+  // socket there alive. Not for an address of a service.
+  void refuse(const SocketAddress& address);
+  void accept_again(const SocketAddress& address);
+
   // For passing them on over an exec; they are close-on-exec.
   struct Descriptors {
     int addresses = -1, services = -1, sockets = -1, link = -1;
   };
   Descriptors descriptors() const;
 
-  static constexpr std::uint32_t kServices = 512;  // a page of the map
+  static constexpr std::uint32_t kServices = steering::kServices;
   static constexpr std::uint32_t kAddresses = 4096;
   static constexpr std::uint32_t kSockets = 65536;  // what SocketRow can name
 

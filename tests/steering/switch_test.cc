@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <map>
 #include <thread>
 
@@ -176,6 +177,18 @@ TEST_F(SwitchTest, ADuplicateKeepsTheQueueOfAKilledApp) {
   EXPECT_TRUE(public_has_one(held_[0].socket));
   EXPECT_EQ(greeting(one.get()), 'r');
   EXPECT_EQ(greeting(two.get()), 'r');
+}
+
+TEST_F(SwitchTest, AnAddressCanBeRefusedThoughADuplicateListensThere) {
+  App app('a', {.deaf = true});
+  auto kept = app.listeners(*sockets_);
+  app.kill();
+  EXPECT_TRUE(connect_to(kept[0].address));
+  switch_->refuse(kept[0].address);
+  EXPECT_FALSE(connect_to(kept[0].address));
+  EXPECT_EQ(errno, ECONNREFUSED);
+  switch_->accept_again(kept[0].address);
+  EXPECT_TRUE(connect_to(kept[0].address));
 }
 
 TEST_F(SwitchTest, ASocketThatDoesNotListenIsRefusedAndNothingChanges) {
