@@ -32,7 +32,8 @@ void members(V& visit, M& m, const ServiceStatus*) {
       RELAYD_M(last_rollover);
   RELAYD_M(accepted), RELAYD_M(active), RELAYD_M(held), RELAYD_M(held_total), RELAYD_M(hold_timeouts);
   RELAYD_M(connect_failures), RELAYD_M(cut), RELAYD_M(bytes_in), RELAYD_M(bytes_out), RELAYD_M(proxy_refused);
-  RELAYD_M(requests), RELAYD_M(crossings), RELAYD_M(sent_again), RELAYD_M(answered);
+  RELAYD_M(requests), RELAYD_M(crossings), RELAYD_M(sent_again), RELAYD_M(answered), RELAYD_M(steering),
+      RELAYD_M(steered);
 }
 template <typename V, typename M>
 void members(V& visit, M& m, const StatusReport*) {

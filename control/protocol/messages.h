@@ -86,6 +86,9 @@ struct ServiceStatus {
   std::uint64_t accepted = 0, active = 0, held = 0, held_total = 0, hold_timeouts = 0, connect_failures = 0,
                 cut = 0;
   std::uint64_t bytes_in = 0, bytes_out = 0;
+  // Connections that went past relayd to an instance and stand; whether new ones do: see PROTOCOL.md.
+  std::uint64_t steered = 0;
+  std::string steering;
   std::uint64_t proxy_refused = 0;  // clients closed for want of a valid PROXY header (proxy_protocol.accept)
   // HTTP: requests that an instance answered; clients whose next request went to another generation; requests
   // sent to a second instance; those answered by relayd itself (4xx, 5xx).

@@ -122,6 +122,10 @@ void add_service_lines(const ServiceStatus& service, bool instances, const Style
         "  the app accepts from there itself; its connections are its own, and not counted here");
     return;
   }
+  if (!service.steering.empty() && service.steering != "off") {
+    lines.push_back("  new connections: " + printable(service.steering) + "; " +
+                    counted(service.steered, "steered connection"));
+  }
   lines.push_back("  " + counted(service.accepted, "connection") + " accepted, " +
                   human_bytes(service.bytes_in) + " in, " + human_bytes(service.bytes_out) + " out");
   lines.push_back("  " + std::to_string(service.held_total) + " held since the start, " +

@@ -17,6 +17,7 @@
 #include "proxy/config/listen.h"
 #include "proxy/config/loader.h"
 #include "proxy/config/not_built.h"
+#include "proxy/config/steering.h"
 #include "proxy/config/template.h"
 #include "proxy/config/words.h"
 
@@ -345,6 +346,7 @@ void check_service(const Section& services, const Service& service, Claims& clai
   }
   check_transparent(section, service);
   section.add(faults_of_handoff(service));
+  section.add(faults_of_steering(service));
 }
 
 }  // namespace

@@ -27,11 +27,6 @@ std::string written(const Amount& amount) {
 
 // Whoever builds a feature deletes its line.
 constexpr Refusal kRefusals[] = {
-    {"backend.steering",
-     [](const Service& s) {
-       return s.backend.steering == Steering::kOff ? "" : std::string(to_string(s.backend.steering));
-     },
-     "write 'off'"},
     {"backend.targets",
      [](const Service& s) { return s.backend.targets.empty() ? "" : in_quotes(s.backend.targets[0]); },
      "give 'command', which relayd starts itself"},

@@ -188,13 +188,24 @@ class DaemonCommands final : public control::Commands {
     }
     constexpr std::size_t kMost = 20'000;
     const std::string shown = (*service)->name;
+    std::vector<control::ConnectionEntry> steered;
+    for (const SteeredService::Connection& c : (*service)->steering->list(generation)) {
+      control::ConnectionEntry entry;
+      entry.service = shown;
+      entry.client = c.client.to_string();
+      entry.generation = c.generation;
+      entry.instance = c.instance;
+      entry.state = c.half_closed ? "steered, half-closed" : "steered";
+      steered.push_back(std::move(entry));
+    }
     daemon_.data_plane().list_connections(
-        (*service)->id, generation, kMost, [done = std::move(done), shown](net::ConnectionList list) {
+        (*service)->id, generation, kMost,
+        [done = std::move(done), shown, steered = std::move(steered)](net::ConnectionList list) mutable {
           if (list.truncated) {
             log::warn("a list of connections was cut: ask for one generation",
                       {{"service", shown}, {"listed", static_cast<std::uint64_t>(kMost)}});
           }
-          std::vector<control::ConnectionEntry> entries;
+          std::vector<control::ConnectionEntry> entries = std::move(steered);
           for (net::ConnectionInfo& c : list.connections) {
             entries.push_back({shown, c.id, std::move(c.client), c.generation, c.instance, std::move(c.state),
                                c.age.count(), c.idle.count(), c.bytes_in, c.bytes_out});

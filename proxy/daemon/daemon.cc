@@ -90,6 +90,7 @@ Result<void> Daemon::bind_and_start() {
   context_.runtime_directory = places->runtime_directory;
   std::vector<Listeners> opened;
   for (const config::Service& service : config_.services) {
+    if (auto possible = check_steering(service); !possible) return possible;
     auto listeners = open_listeners(service, nullptr);
     if (!listeners) return std::unexpected(listeners.error());
     opened.push_back(std::move(*listeners));
@@ -167,6 +168,10 @@ HostedService& Daemon::add_service(const config::Service& service, Listeners lis
   added.id = next_id_++;
   added.listeners = std::move(listeners);
   added.handed_over = service.backend.address == config::AddressKind::kHandoff;
+  added.steering = std::make_unique<SteeredService>(
+      loop_, steering_, *data_plane_, added.id,
+      [this, &added](const rollover::Happening& h) { journal_.record(added.name, h); });
+  added.steering->set_addresses(added.accepting());
   added.driver =
       std::make_unique<rollover::Driver>(context_, *data_plane_, added.id, service, outside_of(added));
   services_.push_back(std::move(hosted));
@@ -190,7 +195,17 @@ rollover::Driver::Outside Daemon::outside_of(HostedService& service) {
   outside.route_changed = [&service] { service.has_served |= !service.driver->holding(); };
   outside.accepting_stopped = [&service] { service.listeners.clear(); };
   outside.stopped = [this, id = service.id] { service_stopped(id); };
+  outside.steering = service.steering.get();
   return outside;
+}
+
+Result<void> Daemon::check_steering(const config::Service& service) {
+  if (service.backend.steering != config::Steering::kOn) return {};
+  const auto attached = steering_.attach();
+  if (attached) return {};
+  return fail("service " + service.name + " has 'steering: on': " + attached.error().message +
+                  "; 'steering: auto' forwards instead",
+              attached.error().code);
 }
 
 void Daemon::budget_descriptors() {

@@ -84,6 +84,8 @@ class Daemon {
                               const Listeners& opened = {});
   void commit(HostedService& service, const config::Service& wanted, Listeners opened);
   void remove_service(HostedService& service);
+  // Whether what asks for steering can have it here.
+  Result<void> check_steering(const config::Service& service);
   void service_stopped(net::ServiceId id);
   void launch_failed(HostedService& service, const std::string& why);
   void end_if_all_stopped();
@@ -97,6 +99,7 @@ class Daemon {
   const unsigned threads_;
   const TimePoint started_ = monotonic_now();
   backend::Context context_;
+  SteeringProgram steering_;  // outlives the services
   Journal journal_;
   PidFile pid_file_;
   std::vector<std::unique_ptr<Signal>> signals_;

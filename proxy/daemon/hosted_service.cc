@@ -26,6 +26,7 @@ void HostedService::change_listeners(net::DataPlane& data_plane, const config::S
     if (std::ranges::find(kept, listener.get()) == kept.end()) leaving_ones->push_back(std::move(listener));
   }
   std::erase(listeners, nullptr);
+  steering->set_addresses(kept);  // before a socket that goes is emptied
   data_plane.update_service(id, wanted, kept, [leaving_ones] { leaving_ones->clear(); });
 }
 

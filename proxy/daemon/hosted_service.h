@@ -5,6 +5,7 @@
 #include <string>
 
 #include "proxy/daemon/listeners.h"
+#include "proxy/daemon/steered_service.h"
 #include "proxy/rollover/driver.h"
 
 namespace relayd {
@@ -15,6 +16,7 @@ struct HostedService {
   std::string name;
   net::ServiceId id = 0;
   Listeners listeners;
+  std::unique_ptr<SteeredService> steering;  // outlives the driver
   std::unique_ptr<rollover::Driver> driver;
   bool has_served = false;     // an instance was ready at least once
   std::string launch_failure;  // the first one's reason; empty: none

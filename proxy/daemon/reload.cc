@@ -101,6 +101,7 @@ Result<std::vector<Daemon::Prepared>> Daemon::prepare(const config::Config& want
     if (hosted != nullptr) {
       if (const auto fit = check_change(*hosted, service); !fit) return std::unexpected(fit.error());
     }
+    if (const auto possible = check_steering(service); !possible) return std::unexpected(possible.error());
     auto opened = open_listeners(service, hosted);
     if (!opened) return std::unexpected(opened.error());
     if (all || hosted == nullptr || contains(plan.roll_over, service.name)) {
@@ -166,6 +167,7 @@ Result<void> Daemon::rollover(HostedService& hosted, std::optional<config::Mode>
   const auto wanted = newest_definition(hosted.name);
   if (!wanted) return std::unexpected(wanted.error());
   if (const auto fit = check_change(hosted, *wanted); !fit) return fit;
+  if (auto possible = check_steering(*wanted); !possible) return possible;
   auto opened = open_listeners(*wanted, &hosted);
   if (!opened) return std::unexpected(opened.error());
   auto begun = begin_rollover(hosted, *wanted, mode.value_or(wanted->rollover.mode), env, until_drained,

@@ -51,6 +51,7 @@ control::InstanceStatus instance_status(const rollover::Driver& driver, rollover
     status.connections_total = load->connections.load(std::memory_order_relaxed);
     status.requests = load->requests.load(std::memory_order_relaxed);
   }
+  status.connections += driver.steered(generation, index);
   return status;
 }
 
@@ -116,6 +117,8 @@ control::ServiceStatus status_of(const HostedService& service, net::DataPlane& d
         last->duration.count(),        last->ended_unix_ms};
   }
   fill_counts(status, data_plane.counts(service.id));
+  status.steering = service.steering->state();
+  for (const rollover::Generation& g : state.generations) status.steered += driver.steered(g.number, -1);
   return status;
 }
 

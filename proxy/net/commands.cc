@@ -67,6 +67,20 @@ void Worker::update_service(ServiceId id, const ServiceSettings& settings, const
   drop_listeners(*service, listeners, std::move(done));
 }
 
+void Worker::empty_queues(ServiceId id, const std::vector<int>& sockets, std::function<void()> done) {
+  ServiceState* service = find(id);
+  if (service == nullptr || service->removed) {
+    done();
+    return;
+  }
+  std::vector<int> keep;
+  for (const ListenerSlot& slot : listeners_) {
+    if (slot.fd >= 0 && slot.service == id) keep.push_back(slot.fd);
+  }
+  for (const int fd : sockets) add_listener(*service, fd);
+  drop_listeners(*service, keep, std::move(done));
+}
+
 void Worker::stop_accepting(ServiceId id, std::function<void()> done) {
   ServiceState* service = find(id);
   if (service == nullptr) {

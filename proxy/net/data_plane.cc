@@ -151,6 +151,12 @@ void DataPlane::update_service(ServiceId id, const config::Service& service,
       std::move(done));
 }
 
+void DataPlane::empty_queues(ServiceId id, const std::vector<int>& sockets, std::function<void()> done) {
+  impl_->to_all_then(
+      [=](Worker& worker, Impl::Acknowledge ack) { worker.empty_queues(id, sockets, std::move(ack)); },
+      std::move(done));
+}
+
 void DataPlane::stop_accepting(ServiceId id, std::function<void()> done) {
   impl_->to_all_then(
       [id](Worker& worker, Impl::Acknowledge ack) { worker.stop_accepting(id, std::move(ack)); },

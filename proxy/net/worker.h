@@ -45,6 +45,7 @@ class Worker {
   void add_service(ServiceId id, std::shared_ptr<ServiceShared> shared, const ServiceSettings& settings);
   void update_service(ServiceId id, const ServiceSettings& settings, const std::vector<int>& listeners,
                       std::function<void()> done);
+  void empty_queues(ServiceId id, const std::vector<int>& sockets, std::function<void()> done);
   // `done` also waits for clients that came in and are still on the way to an instance, while there is a
   // route; for at most graceful_timeout.
   void stop_accepting(ServiceId id, std::function<void()> done);

@@ -152,7 +152,12 @@ void Driver::accepting_stopped() {
   feed(event::AcceptingStopped{});
 }
 
-void Driver::drained(std::uint64_t token) { feed(event::Drained{token}); }
+void Driver::drained(std::uint64_t token) {
+  const auto found = drains_.find(token);
+  if (found == drains_.end() || --found->second > 0) return;
+  drains_.erase(found);
+  feed(event::Drained{token});
+}
 
 unsigned Driver::instances_of(const config::Service& service) const {
   const bool file_changed = service.backend.instances != service_.backend.instances;
@@ -180,7 +185,11 @@ std::uint64_t Driver::connections(GenerationNumber generation) const {
        ++it) {
     sum += it->second.load->active.load(std::memory_order_relaxed);
   }
-  return sum;
+  return sum + steered(generation, -1);
+}
+
+std::uint64_t Driver::steered(GenerationNumber generation, int instance) const {
+  return outside_.steering != nullptr ? outside_.steering->connections(generation, instance) : 0;
 }
 
 std::uint64_t Driver::requests(GenerationNumber generation) const {
@@ -284,6 +293,20 @@ Policy Driver::policy_of(const config::Service& service) const {
                 service.rollover.tunnel_timeout.value_or(service.rollover.graceful_timeout)};
 }
 
+// Whether the machine starts another process in a place that has none.
+bool Driver::awaits_process(Key key) const {
+  const Generation* g = state_.find(key.first);
+  if (g == nullptr || key.second >= g->instances.size()) return false;
+  return g->instances[key.second].state == InstanceState::kWaiting;
+}
+
+// What waits in the queue of a place without a process would wait in vain from here on. Where relayd connected
+// it, it is reset, and goes elsewhere; where it was steered there, it is accepted and forwarded.
+void Driver::let_go(Key key, Slot& slot) {
+  slot.listening.reset();
+  if (outside_.steering != nullptr) outside_.steering->instance_ended(key.first, key.second, false);
+}
+
 // Definitions stay as long as something of the generation runs, or may be started again.
 void Driver::forget_unused() {
   const auto needed = [this](GenerationNumber number) {
@@ -292,6 +315,9 @@ void Driver::forget_unused() {
            (state_.rollover && state_.rollover->from == number);
   };
   std::erase_if(definitions_, [&needed](const auto& entry) { return !needed(entry.first); });
+  for (auto& [key, slot] : slots_) {
+    if (slot.instance == nullptr && slot.listening != nullptr && !awaits_process(key)) let_go(key, slot);
+  }
   std::erase_if(slots_, [this](const auto& entry) {
     return entry.second.instance == nullptr && state_.find(entry.first.first) == nullptr;
   });

@@ -13,6 +13,7 @@
 #include "proxy/net/data_plane.h"
 #include "proxy/rollover/machine.h"
 #include "proxy/rollover/report.h"
+#include "proxy/rollover/steering.h"
 
 namespace relayd::rollover {
 
@@ -30,6 +31,7 @@ class Driver {
     std::function<void()> route_changed;
     std::function<void()> accepting_stopped;  // no worker uses the listeners any more
     std::function<void()> stopped;            // nothing is left of the service
+    Steering* steering = nullptr;             // outlives the driver; null: the service is never steered
   };
   using Done = std::function<void(Result<void>)>;
 
@@ -64,7 +66,7 @@ class Driver {
   void adjust(const config::Service& newest);  // what takes effect without a rollover
   void stop(bool fast);
   void accepting_stopped();
-  // From the data plane: Events::drained.
+  // From the data plane: Events::drained; and from the steering.
   void drained(std::uint64_t token);
 
   const State& state() const { return state_; }
@@ -82,6 +84,8 @@ class Driver {
   const net::EndpointLoad* load(GenerationNumber generation, InstanceIndex index) const;
   std::uint64_t connections(GenerationNumber generation) const;
   std::uint64_t requests(GenerationNumber generation) const;  // HTTP: answered by it, as far as it is known
+  // Of these, the steered ones; `instance` -1: all.
+  std::uint64_t steered(GenerationNumber generation, int instance) const;
   bool holding() const { return state_.route.empty(); }
 
  private:
@@ -90,6 +94,7 @@ class Driver {
     std::unique_ptr<backend::Instance> instance;
     std::shared_ptr<net::EndpointLoad> load;
     std::string last_end;  // how its last process ended; empty: none has
+    std::string refusal;   // why relayd killed it although it was ready; empty: it did not
     // With `address: activation`, passed on from process to process while the place is wanted, so that nobody
     // in its queue is lost with one of them.
     std::shared_ptr<const Descriptor> listening = nullptr;
@@ -133,11 +138,15 @@ class Driver {
   void carry_out(const action::Stopped& a);
 
   void instance_ready(Key key);
+  bool can_be_steered(Key key);
+  void steer(const std::vector<RouteEntry>& route);
   void instance_exited(Key key, const backend::ExitReport& report);
   void feed_deferred_ready();
   void tell_with_counts(Happening happening, std::optional<GenerationNumber> generation) const;
   std::string last_words(Key key) const;
   std::string why_not_ready() const;
+  bool awaits_process(Key key) const;
+  void let_go(Key key, Slot& slot);
   void forget_unused();
 
   // Constant after construction.
@@ -154,6 +163,7 @@ class Driver {
   std::map<Key, Slot> slots_;
   std::vector<Key>
       deferred_ready_;  // ready, but a sibling has died unnoticed: its end is told to the machine first
+  std::map<std::uint64_t, int> drains_;  // token -> of how many the word is still out
   std::deque<Event> queue_;
   bool processing_ = false;
   Timer timer_;

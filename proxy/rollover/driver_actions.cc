@@ -70,18 +70,32 @@ void Driver::carry_out(const action::SetRoute& a) {
                                 version_of(definitions_.at(entry.generation)->service.proxy_protocol.send)});
   }
   data_plane_.set_route(id_, std::move(route));
+  steer(a.route);
   outside_.route_changed();
 }
 
-// What waits in the queue of a place without a process would wait in vain from here on: it is reset, and goes
-// elsewhere.
-void Driver::carry_out(const action::Drain& a) {
-  for (auto& [key, slot] : slots_) {
-    if (key.first == a.generation && slot.instance == nullptr) slot.listening.reset();
+// Generations keep what their definition says; a route of which a part is not to be steered is not steered.
+void Driver::steer(const std::vector<RouteEntry>& route) {
+  if (outside_.steering == nullptr) return;
+  std::vector<RouteEntry> running;
+  for (const RouteEntry& entry : route) {
+    if (definitions_.at(entry.generation)->service.backend.steering == config::Steering::kOff) {
+      return outside_.steering->steer({});
+    }
+    if (slots_.at({entry.generation, entry.instance}).instance) running.push_back(entry);
   }
+  outside_.steering->steer(running);
+}
+
+void Driver::carry_out(const action::Drain& a) {
+  const bool steered =
+      outside_.steering != nullptr &&
+      outside_.steering->drain(a.generation, a.instance, [this, token = a.drain] { drained(token); });
+  drains_[a.drain] = steered ? 2 : 1;
   data_plane_.drain(id_, a.generation, a.instance, a.drain);
 }
 
+// What was steered is the app's to close: stop_signal and KILL follow.
 void Driver::carry_out(const action::Cut& a) { data_plane_.cut(id_, a.generation, a.instance, a.kind); }
 
 void Driver::carry_out(const action::SpreadCloses& a) {
@@ -89,6 +103,7 @@ void Driver::carry_out(const action::SpreadCloses& a) {
 }
 
 void Driver::carry_out(const action::StopAccepting&) {
+  if (outside_.steering != nullptr) outside_.steering->stop();
   data_plane_.stop_accepting(id_, [this] { accepting_stopped(); });
 }
 
@@ -160,7 +175,20 @@ void Driver::instance_ready(Key key) {
       }
     }
   }
-  feed(event::InstanceReady{key.first, key.second});
+  if (can_be_steered(key)) feed(event::InstanceReady{key.first, key.second});
+}
+
+// One that must be and cannot be is not ready: it is killed, and the reason stands for how it ended.
+bool Driver::can_be_steered(Key key) {
+  Slot& slot = slots_.at(key);
+  if (outside_.steering == nullptr) return true;
+  const auto possible =
+      outside_.steering->instance_ready(key.first, key.second, slot.instance->pid(), slot.instance->address(),
+                                        definitions_.at(key.first)->service.backend.steering);
+  if (possible) return true;
+  slot.refusal = "backend.steering is 'on': " + possible.error().message;
+  slot.instance->kill();
+  return false;
 }
 
 void Driver::feed_deferred_ready() {
@@ -180,6 +208,7 @@ void Driver::instance_exited(Key key, const backend::ExitReport& report) {
     if (const std::string words = last_words(key); !words.empty()) why += "\n" + words;
   }
   Slot& slot = slots_.at(key);
+  if (!slot.refusal.empty()) why = std::exchange(slot.refusal, "");
   slot.last_end = first_line(why);
   slot.instance.reset();
   const bool on_its_way_out =
@@ -188,6 +217,11 @@ void Driver::instance_exited(Key key, const backend::ExitReport& report) {
   if (!wanted) slot.listening.reset();
   if (on_its_way_out) data_plane_.process_ended(id_, key.first, key.second);
   feed(event::InstanceExited{key.first, key.second, std::move(why)});
+  if (outside_.steering != nullptr) {
+    const auto place = slots_.find(key);
+    const bool socket_stays = place != slots_.end() && place->second.listening != nullptr;
+    outside_.steering->instance_ended(key.first, key.second, socket_stays);
+  }
   feed_deferred_ready();
 }
 

@@ -71,6 +71,6 @@ def naming_its_client(header="none", **more):
     return service([places.PYTHON, "-B", str(places.APPS / "client_app.py"), header], **more)
 
 
-def redis(**more):
-    command = ["/usr/bin/redis-server", "--port", "{port}", "--bind", "{host}", "--save", "", "--appendonly", "no"]
+def redis(*arguments, **more):
+    command = ["/usr/bin/redis-server", "--port", "{port}", "--bind", "{host}", "--save", "", "--appendonly", "no", *arguments]
     return service(command, path=None, **more)

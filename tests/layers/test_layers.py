@@ -17,12 +17,13 @@ MAY_INCLUDE = {
     "proxy/backend": CONFIG | {"proxy/backend"},  # a sibling of net: neither sees the other
     "proxy/http": BASE | {"proxy/http"},  # pure: bytes in, boundaries out
     "proxy/net": CONFIG | {"proxy/http", "proxy/net"},
+    "proxy/steering": BASE | {"proxy/steering"},  # the kernel's interfaces alone
     "proxy/rollover": ROLLOVER,
     "control/protocol": BASE | {"control/protocol"},
     "control/server": BASE | {"control/protocol", "control/server"},
     "control/relayctl": BASE | {"control/protocol", "control/relayctl"},
-    "proxy/daemon": ROLLOVER | {"control/protocol", "control/server", "proxy/daemon"},
-    "proxy": ROLLOVER | {"control/protocol", "control/server", "proxy/daemon", "proxy"},  # main.cc
+    "proxy/daemon": ROLLOVER | {"proxy/steering", "control/protocol", "control/server", "proxy/daemon"},
+    "proxy": ROLLOVER | {"proxy/steering", "control/protocol", "control/server", "proxy/daemon", "proxy"},  # main.cc
 }
 
 
@@ -57,6 +58,8 @@ def test_includes_point_downward():
         ("proxy/backend/instance.cc", "proxy/net/route.h"),
         ("proxy/http/body.cc", "proxy/net/connection.h"),
         ("proxy/http/body.cc", "proxy/config/config.h"),
+        ("proxy/steering/switch.cc", "proxy/net/route.h"),
+        ("proxy/rollover/driver.cc", "proxy/steering/switch.h"),  # it knows an interface
         ("proxy/rollover/driver.cc", "proxy/daemon/daemon.h"),
         ("proxy/rollover/driver.cc", "control/protocol/messages.h"),
         ("control/relayctl/main.cc", "control/server/server.h"),

@@ -1,0 +1,133 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "proxy/base/loop.h"
+#include "proxy/net/data_plane.h"
+#include "proxy/rollover/report.h"
+#include "proxy/rollover/steering.h"
+#include "proxy/steering/census.h"
+#include "proxy/steering/listeners.h"
+#include "proxy/steering/socket_list.h"
+#include "proxy/steering/switch.h"
+
+namespace relayd {
+
+// The one steering program of this relayd, attached when the first service asks for it.
+class SteeringProgram {
+ public:
+  // Error: what is missing here; asked anew by every call.
+  Result<void> attach();
+  bool attached() const { return switch_ != nullptr; }
+  // Once attached.
+  steering::Switch& get() { return *switch_; }
+  steering::SocketList& sockets() { return *sockets_; }
+
+ private:
+  std::unique_ptr<steering::Switch> switch_;
+  std::optional<steering::SocketList> sockets_;
+};
+
+// Steers one service: knows its instances' listening sockets, keeps the kernel's table true, and counts what
+// was steered. Duplicates of the sockets are kept until their processes have ended, so that whoever waits in
+// a queue then is accepted by the data plane and forwarded.
+class SteeredService : public rollover::Steering {
+ public:
+  using Happened = std::function<void(const rollover::Happening&)>;
+
+  SteeredService(Loop& loop, SteeringProgram& program, net::DataPlane& data_plane, net::ServiceId id,
+                 Happened happened);
+  ~SteeredService() override;
+  SteeredService(const SteeredService&) = delete;
+  SteeredService& operator=(const SteeredService&) = delete;
+
+  // Where its clients come in; Unix sockets among them are none of ours.
+  void set_addresses(const std::vector<const net::Listener*>& listeners);
+
+  Result<void> instance_ready(rollover::GenerationNumber generation, rollover::InstanceIndex instance,
+                              pid_t group, const SocketAddress& address, config::Steering wanted) override;
+  void steer(const std::vector<rollover::RouteEntry>& route) override;
+  bool drain(rollover::GenerationNumber generation, int instance, std::function<void()> done) override;
+  void instance_ended(rollover::GenerationNumber generation, rollover::InstanceIndex instance,
+                      bool socket_stays) override;
+  void stop() override;
+  std::uint64_t connections(rollover::GenerationNumber generation, int instance) override;
+
+  // "off", "steered", "held", or "forwarded: " and why.
+  std::string state() const;
+  struct Connection {
+    SocketAddress client;
+    rollover::GenerationNumber generation = 0;
+    rollover::InstanceIndex instance = 0;
+    bool half_closed = false;
+  };
+  // Of one generation, or of all.
+  std::vector<Connection> list(std::optional<rollover::GenerationNumber> generation);
+
+ private:
+  using Key = std::pair<rollover::GenerationNumber, rollover::InstanceIndex>;
+  struct Process {
+    pid_t group = 0;  // 0: none, its socket waits for the next one
+    SocketAddress address;
+    std::vector<steering::FoundListener> listeners;  // empty: it has closed them, and is looked at again
+  };
+  struct Drain {
+    rollover::GenerationNumber generation = 0;
+    int instance = -1;
+    steering::DrainCount count;
+    TimePoint next_look{};
+    std::function<void()> done;
+  };
+  // Sockets whose process has ended or closed them, emptied until every handshake under way is over.
+  struct Orphans {
+    SocketAddress address;  // refuses whoever connects to it meanwhile; none: others still listen there
+    std::shared_ptr<std::vector<steering::FoundListener>> sockets;
+    std::shared_ptr<bool> busy;  // the data plane empties them just now
+    TimePoint until{};
+  };
+
+  void apply();
+  Result<void> switch_to(const std::vector<int>& sockets);
+  void cannot(const std::string& why, Key about);
+  void orphan(const SocketAddress& address, std::vector<steering::FoundListener> sockets);
+  void tick();
+  void arm();
+  void look_at_drains();
+  void look_after_orphans();
+  void watch_listeners();
+  static std::vector<steering::FoundListener> refresh(Process& process, SteeringProgram& program);
+  void count_connections();
+  std::vector<steering::SteeredConnection> steered_now();
+  const std::pair<const Key, Process>* process_of(pid_t group) const;
+
+  SteeringProgram& program_;
+  net::DataPlane& data_plane_;
+  const net::ServiceId id_;
+  const Happened happened_;
+  Timer timer_;
+  bool timer_is_idle_ = false;  // at kIdlePace
+
+  std::vector<SocketAddress> addresses_;
+  std::vector<std::uint16_t> ports_;
+  std::optional<steering::Switch::Service> service_;
+  std::map<Key, Process> processes_;
+  std::vector<Key> route_;  // as the driver gave it
+  bool asked_ = false;      // an instance wanted to be steered
+  bool steered_ = false;    // new connections go past relayd
+  bool stopped_ = false;
+  std::string why_not_;  // as told last
+  std::list<Drain> drains_;
+  std::vector<Orphans> orphans_;
+  std::map<Key, std::uint64_t> counts_;
+  TimePoint counts_good_until_{};
+};
+
+}  // namespace relayd
