@@ -15,6 +15,7 @@
 #include "proxy/config/listen.h"
 #include "proxy/config/loader.h"
 #include "proxy/config/not_built.h"
+#include "proxy/config/targets.h"
 #include "proxy/config/template.h"
 #include "proxy/config/words.h"
 
@@ -192,7 +193,7 @@ void check_backend(const Section& section, const Backend& backend) {
   if (backend.command.empty() && backend.targets.empty()) {
     section.fault("command",
                   "nothing to run: give the program and its arguments, as in "
-                  "[gunicorn, \"app:app\", --bind, \"{address}\"]");
+                  "[gunicorn, \"app:app\", --bind, \"{address}\"], or 'targets', which somebody else runs");
   }
   check_command(section, backend.command, backend.address);
   check_env(section, backend);
@@ -300,6 +301,7 @@ void check_service(const Section& services, const Service& service, std::vector<
     if (service.rollover.tunnel_timeout) section.fault("rollover.tunnel_timeout", cure);
   }
   check_transparent(section, service);
+  for (KeyFault& fault : target_faults(service)) section.fault(fault.key, std::move(fault.message));
 }
 
 }  // namespace

@@ -39,9 +39,6 @@ constexpr Refusal kRefusals[] = {
        return s.backend.steering == Steering::kOff ? "" : std::string(to_string(s.backend.steering));
      },
      "write 'off'"},
-    {"backend.targets",
-     [](const Service& s) { return s.backend.targets.empty() ? "" : in_quotes(s.backend.targets[0]); },
-     "give 'command', which relayd starts itself"},
     {"rollover.surge",
      [](const Service& s) { return s.rollover.surge == Amount{} ? "" : written(s.rollover.surge); },
      "write '100%'"},

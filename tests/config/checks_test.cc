@@ -342,12 +342,6 @@ TEST(Checks, NotBuiltYet) {
       {[](Service& s) { s.backend.address = AddressKind::kHandoff; }, "backend.address", kNot},
       {[](Service& s) { s.backend.steering = Steering::kOn; }, "backend.steering", kNot},
       {[](Service& s) { s.backend.steering = Steering::kAuto; }, "backend.steering", kNot},
-      {[](Service& s) { s.backend.targets = {"10.0.0.5:80"}; }, "backend.targets", kNot},
-      {[](Service& s) {
-         s.backend.targets = {"10.0.0.5:80"};
-         s.backend.command = {};
-       },
-       "backend.targets", kNot},
       {[](Service& s) { s.listen = {"fd:web"}; }, "listen[0]", kNot},
       {[](Service& s) {
          s.rollover.surge = {1, false};
