@@ -39,11 +39,19 @@ class Daemon {
   Result<config::Service> newest_definition(const std::string& name) const;
   // How many descriptors clients may use changes with the number of services and instances.
   void budget_descriptors();
+  // What a rollover was asked for, beyond the newest configuration of its service.
+  struct Wish {
+    std::optional<config::Mode> mode;
+    std::map<std::string, std::string> env;
+    bool until_drained = false;
+    std::vector<std::string> targets;  // instead of the configured ones
+  };
   // Rolls one service over to its newest configuration; refusals are returned (EBUSY: another is in
   // progress).
-  Result<void> rollover(HostedService& service, std::optional<config::Mode> mode,
-                        const std::map<std::string, std::string>& env, bool until_drained,
+  Result<void> rollover(HostedService& service, const Wish& wish,
                         std::function<void(const rollover::Report&)> done);
+  // The definition that a rollover would start. EOPNOTSUPP: what is wished does not fit the service.
+  Result<config::Service> wanted_definition(const std::string& name, const Wish& wish) const;
   struct ReloadSummary {
     ReloadPlan plan;
     std::string failures;  // of the rollovers; empty: all done
@@ -74,9 +82,9 @@ class Daemon {
   rollover::Driver::Outside outside_of(HostedService& service);
   Result<std::vector<Prepared>> prepare(const config::Config& wanted, const ReloadPlan& plan, bool all);
   Result<Listeners> open_listeners(const config::Service& service, const HostedService* hosted) const;
-  Result<void> begin_rollover(HostedService& service, const config::Service& definition, config::Mode mode,
-                              const std::map<std::string, std::string>& env, bool until_drained,
+  Result<void> begin_rollover(HostedService& service, const config::Service& wanted, const Wish& wish,
                               std::function<void(const rollover::Report&)> done);
+  std::vector<std::string> kept_targets(const HostedService& service, const config::Service& wanted) const;
   void commit(HostedService& service, const config::Service& wanted, Listeners opened);
   void remove_service(HostedService& service);
   void service_stopped(net::ServiceId id);

@@ -8,9 +8,10 @@
 #include <optional>
 #include <string>
 
-#include "proxy/backend/instance.h"
+#include "proxy/backend/target.h"
 #include "proxy/base/loop.h"
 #include "proxy/net/data_plane.h"
+#include "proxy/rollover/loads.h"
 #include "proxy/rollover/machine.h"
 #include "proxy/rollover/report.h"
 
@@ -68,16 +69,19 @@ class Driver {
   const State& state() const { return state_; }
   const config::Service& service() const { return service_; }  // as last given to start, rollover or adjust
   const std::optional<Report>& last_report() const { return last_report_; }
-  unsigned wanted_instances() const { return instances_of(service_); }
-  // How many a generation of `service` would have: the file's number, unless people have scaled it since.
+  unsigned wanted_instances() const;
+  // How many a generation of `service` would have: one for each target, or the file's number, unless people
+  // have scaled it since.
   unsigned instances_of(const config::Service& service) const;
   // Why no rollover can begin now, and what to do.
   std::string busy() const;
-  // Null where there is no such process.
-  const backend::Instance* instance(GenerationNumber generation, InstanceIndex index) const;
+  // Of the generation that served last, or serves; empty where relayd runs the app itself.
+  std::vector<std::string> serving_targets() const;
+  // Null where there is none.
+  const backend::AnyInstance* instance(GenerationNumber generation, InstanceIndex index) const;
   // How its last process ended; empty where none has.
   std::string last_end(GenerationNumber generation, InstanceIndex index) const;
-  const net::EndpointLoad* load(GenerationNumber generation, InstanceIndex index) const;
+  InstanceLoads::Counts load(GenerationNumber generation, InstanceIndex index) const;
   std::uint64_t connections(GenerationNumber generation) const;
   std::uint64_t requests(GenerationNumber generation) const;  // HTTP: answered by it, as far as it is known
   bool holding() const { return state_.route.empty(); }
@@ -85,8 +89,8 @@ class Driver {
  private:
   using Key = std::pair<GenerationNumber, InstanceIndex>;
   struct Slot {
-    std::unique_ptr<backend::Instance> instance;
-    std::shared_ptr<net::EndpointLoad> load;
+    std::unique_ptr<backend::AnyInstance> instance;
+    InstanceLoads loads;
     std::string last_end;  // how its last process ended; empty: none has
   };
   // Somebody who waits for the state to come to something; the check answers once it has.
@@ -107,6 +111,7 @@ class Driver {
   void wait_for(std::function<std::optional<Result<void>>(const State&)> check, Done done);
   static Result<std::shared_ptr<const backend::Definition>> define(
       const config::Service& service, const std::map<std::string, std::string>& env);
+  InstanceLoads::Counts loads(GenerationNumber generation) const;
   Launch launch_of(const config::Service& service) const;
   Policy policy_of(const config::Service& service) const;
 
@@ -126,6 +131,7 @@ class Driver {
   void carry_out(const action::Note& a);
   void carry_out(const action::Stopped& a);
 
+  backend::InstanceEvents events_of(Key key);
   void instance_ready(Key key);
   void instance_exited(Key key, const backend::ExitReport& report);
   void feed_deferred_ready();
