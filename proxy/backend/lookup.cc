@@ -86,7 +86,8 @@ void Lookup::Impl::begin() {
     return finish_soon(fail("cannot look up " + host + ": " + ares_strerror(status)));
   }
   ares_addrinfo_hints hints{};
-  hints.ai_flags = ARES_AI_NOSORT;  // sorting would open sockets towards each address
+  // Sorting would open sockets towards each address. CARES_HOSTS may name another file than /etc/hosts.
+  hints.ai_flags = ARES_AI_NOSORT | ARES_AI_ENVHOSTS;
   hints.ai_family = AF_UNSPEC;
   hints.ai_socktype = SOCK_STREAM;
   ares_getaddrinfo(

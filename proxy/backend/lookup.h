@@ -18,13 +18,13 @@ struct Resolved {
   Duration valid{};                      // how long the shortest-lived record may be kept
 };
 
-// One look-up of a host name: /etc/hosts and the name servers of resolv.conf(5), as they are then. Belongs to
-// the loop's thread, and takes no other (a thread that waits in getaddrinfo(3) for a dead server cannot be
-// called back, and would hold up relayd's end).
+// One look-up of a host name: /etc/hosts (or the file that CARES_HOSTS names) and the name servers of
+// resolv.conf(5), as they are then. Belongs to the loop's thread, and takes no other (a thread that waits in
+// getaddrinfo(3) for a dead server cannot be called back, and would hold up relayd's end).
 class Lookup {
  public:
   // Runs on the loop, never inside the constructor, once; the look-up may be destroyed inside it. The error
-  // names the host and says what came. Name servers that do not answer end it after about 6 s.
+  // names the host and says what came. Name servers that do not answer end it after some seconds each.
   using Done = std::function<void(Result<Resolved>)>;
 
   Lookup(Loop& loop, const std::string& host, std::uint16_t port, Done done);

@@ -142,6 +142,7 @@ void Target::Impl::take(const std::vector<SocketAddress>& addresses) {
   }
   // Of those that the name no longer has, only such as take clients are kept for a while.
   std::erase_if(places, [](const auto& place) { return place->leaving && !place->well; });
+  std::ranges::sort(places, {}, [](const auto& place) { return place->address.to_string(); });
   settle();
 }
 
@@ -253,8 +254,9 @@ void Target::Impl::settle() {
 }
 
 void Target::Impl::stop() {
-  if (std::exchange(ended, true)) return;
+  if (ended) return;
   final_error = last_error();
+  ended = true;
   clock.stop();
   lookup.reset();
   places.clear();

@@ -40,8 +40,8 @@ TEST(Configs, EveryFileLoads) {
     }
     EXPECT_EQ(faults, "");
   }
-  for (const char* name :
-       {"minimal.yaml", "gunicorn.yaml", "hot.yaml", "http.yaml", "reference.yaml", "transparent.yaml"}) {
+  for (const char* name : {"minimal.yaml", "gunicorn.yaml", "hot.yaml", "http.yaml", "reference.yaml",
+                           "targets.yaml", "transparent.yaml"}) {
     EXPECT_TRUE(seen.contains(name)) << name;
   }
 }
