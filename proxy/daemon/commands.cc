@@ -247,8 +247,10 @@ class DaemonCommands final : public control::Commands {
   }
 
   Outcome<control::RolloverResult> plan(const HostedService& service, const Daemon::Wish& wish) {
-    const auto wanted = daemon_.wanted_definition(service.name, wish);
+    auto wanted = daemon_.newest_definition(service.name);
     if (!wanted) return refuse(wanted.error());
+    if (const auto fit = Daemon::check_wish(*wanted, wish); !fit) return refuse(fit.error());
+    if (!wish.targets.empty()) wanted->backend.targets = wish.targets;
     if (const auto fit = rollover::Driver::check_definition(*wanted, wish.env); !fit)
       return refuse(fit.error());
     const rollover::Driver& driver = *service.driver;

@@ -50,8 +50,8 @@ class Daemon {
   // progress).
   Result<void> rollover(HostedService& service, const Wish& wish,
                         std::function<void(const rollover::Report&)> done);
-  // The definition that a rollover would start. EOPNOTSUPP: what is wished does not fit the service.
-  Result<config::Service> wanted_definition(const std::string& name, const Wish& wish) const;
+  // EOPNOTSUPP where what is wished does not fit the service.
+  static Result<void> check_wish(const config::Service& wanted, const Wish& wish);
   struct ReloadSummary {
     ReloadPlan plan;
     std::string failures;  // of the rollovers; empty: all done

@@ -127,37 +127,30 @@ Result<void> Daemon::begin_rollover(HostedService& hosted, const config::Service
       });
 }
 
-Result<config::Service> Daemon::wanted_definition(const std::string& name, const Wish& wish) const {
-  auto wanted = newest_definition(name);
-  if (!wanted) return wanted;
-  const bool has_targets = !wanted->backend.targets.empty();
+Result<void> Daemon::check_wish(const config::Service& wanted, const Wish& wish) {
+  const bool has_targets = !wanted.backend.targets.empty();
   if (!wish.targets.empty() && !has_targets) {
-    return fail(
-        "service " + name +
-            " has a 'command', which relayd starts itself, so that it has no targets to be replaced; leave "
-            "--target out, or write 'targets' instead of 'command' in its configuration",
-        EOPNOTSUPP);
+    return fail("service " + wanted.name +
+                    " has a 'command', which relayd starts itself, so that it has no targets to be replaced; "
+                    "leave --target out, or write 'targets' instead of 'command' in its configuration",
+                EOPNOTSUPP);
   }
   if (!wish.env.empty() && has_targets) {
-    return fail(
-        "service " + name +
-            " has targets, which somebody else starts: give the variables to whoever starts them, and leave "
-            "--env out",
-        EOPNOTSUPP);
+    return fail("service " + wanted.name +
+                    " has targets, which somebody else starts: give the variables to whoever starts them, "
+                    "and leave --env out",
+                EOPNOTSUPP);
   }
-  if (!wish.targets.empty()) {
-    if (const auto fit = config::check_targets(wish.targets); !fit)
-      return fail(fit.error().message, EOPNOTSUPP);
-    wanted->backend.targets = wish.targets;
-  }
-  return wanted;
+  if (wish.targets.empty()) return {};
+  const auto fit = config::check_targets(wish.targets);
+  return fit ? fit : fail(fit.error().message, EOPNOTSUPP);
 }
 
 Result<void> Daemon::rollover(HostedService& hosted, const Wish& wish,
                               std::function<void(const rollover::Report&)> done) {
-  if (const auto fit = wanted_definition(hosted.name, wish); !fit) return std::unexpected(fit.error());
   const auto wanted = newest_definition(hosted.name);
   if (!wanted) return std::unexpected(wanted.error());
+  if (const auto fit = check_wish(*wanted, wish); !fit) return fit;
   auto opened = open_listeners(*wanted, &hosted);
   if (!opened) return std::unexpected(opened.error());
   auto begun = begin_rollover(hosted, *wanted, wish, std::move(done));

@@ -1,6 +1,6 @@
 """A name server for one name: name_server.py FILE, whose only line is "NAME TTL ADDRESS...", read at each question.
 
-No address: NXDOMAIN. It writes a line per question for the name to its standard output.
+No address: NXDOMAIN. A TTL below 0: no answer, but a line on standard output.
 """
 
 import pathlib
@@ -23,6 +23,9 @@ while True:
         labels.append(data[at + 1 : at + 1 + data[at]].decode())
         at += 1 + data[at]
     name, ttl, *addresses = pathlib.Path(sys.argv[1]).read_text().split()
+    if int(ttl) < 0:
+        print("unanswered", flush=True)
+        continue
     known = ".".join(labels).lower() == name and addresses
     answers = [
         b"\xc0\x0c" + struct.pack("!HHIH", A, 1, int(ttl), 4) + socket.inet_aton(each)
@@ -31,5 +34,3 @@ while True:
     flags = 0x8580 | (0 if known else NXDOMAIN)
     head = data[:2] + struct.pack("!HHHHH", flags, 1, len(answers), 0, 0)
     link.sendto(head + data[12 : end + 5] + b"".join(answers), client)
-    if kind == A:
-        print(".".join(labels), flush=True)
