@@ -13,10 +13,10 @@ ROLLOVERS = 10 if places.SOAK else 3
 
 
 def service(*targets, **more):
-    command = more.get("health", {}).get("check") == "command"
+    path = {} if more.get("health", {}).get("check") == "command" else {"path": "/up"}
     return {
         "backend": {"targets": list(targets), **more.pop("backend", {})},
-        "health": {**({} if command else {"path": "/up"}), "interval": "50ms", "ready_timeout": "10s", **more.pop("health", {})},
+        "health": {**path, "interval": "50ms", "ready_timeout": "10s", **more.pop("health", {})},
         "rollover": {"graceful_timeout": "20s", **more.pop("rollover", {})},
         **more,
     }
