@@ -13,7 +13,7 @@ template <typename V, typename M>
 void members(V& visit, M& m, const InstanceStatus*) {
   RELAYD_M(index), RELAYD_M(state), RELAYD_M(pid), RELAYD_M(address), RELAYD_M(restarts),
       RELAYD_M(connections);
-  RELAYD_M(connections_total), RELAYD_M(note), RELAYD_M(requests);
+  RELAYD_M(connections_total), RELAYD_M(note), RELAYD_M(requests), RELAYD_M(target), RELAYD_M(addresses);
 }
 template <typename V, typename M>
 void members(V& visit, M& m, const GenerationStatus*) {
@@ -126,7 +126,7 @@ template <typename V, typename M>
 void members(V&, M&, const VersionCall*) {}
 template <typename V, typename M>
 void members(V& visit, M& m, const RolloverCall*) {
-  RELAYD_M(service), RELAYD_M(mode), RELAYD_M(env), RELAYD_M(dry_run);
+  RELAYD_M(service), RELAYD_M(mode), RELAYD_M(env), RELAYD_M(dry_run), RELAYD_M(targets);
   visit.until(m.until_drained);
 }
 

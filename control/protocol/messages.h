@@ -45,6 +45,8 @@ struct InstanceStatus {
   std::uint64_t connections_total = 0;
   std::string note;            // last check's error, or STATUS= of the app
   std::uint64_t requests = 0;  // HTTP: that it has answered
+  std::string target = {};     // as it was named, where somebody else runs it; empty: a process of relayd's
+  std::vector<std::string> addresses = {};  // where it takes connections
 };
 
 struct GenerationStatus {

@@ -25,6 +25,7 @@ struct RolloverCall {
   std::map<std::string, std::string> env;
   bool until_drained = false;  // "until": "ready" or "drained"
   bool dry_run = false;
+  std::vector<std::string> targets = {};  // of the new generation; empty: the configured ones
   bool operator==(const RolloverCall&) const = default;
 };
 struct AbortCall {

@@ -88,6 +88,15 @@ class ParamsReader {
       out[name] = text.get<std::string>();
     }
   }
+  void operator()(const char* key, std::vector<std::string>& out) {
+    const Json* value = take(key);
+    if (value == nullptr) return;
+    const auto text = [](const Json& item) { return item.is_string(); };
+    if (!value->is_array() || value->empty() || !std::ranges::all_of(*value, text)) {
+      return wrong(key, "an array of strings, at least one");
+    }
+    out = value->get<std::vector<std::string>>();
+  }
   void until(bool& drained) {
     const Json* value = take("until");
     if (value == nullptr) return;
@@ -99,7 +108,7 @@ class ParamsReader {
     if (failure_) return failure_;
     for (const auto& [key, value] : params_.items()) {
       if (std::ranges::find(known_, key) != known_.end()) continue;
-      if (method_ == "rollover" && (key == "target" || key == "targets" || key == "canary")) {
+      if (method_ == "rollover" && key == "canary") {
         return Failure{ErrorCode::kNotBuilt, "not in this version yet: a rollover with " + in_quotes(key)};
       }
       return Failure{ErrorCode::kInvalidParams,
@@ -176,6 +185,9 @@ struct ParamsWriter {
   template <typename T>
   void operator()(const char* key, const std::optional<T>& value) {
     if (value) object[key] = *value;
+  }
+  void operator()(const char* key, const std::vector<std::string>& value) {
+    if (!value.empty()) object[key] = value;
   }
   void operator()(const char* key, const std::map<std::string, std::string>& value) {
     for (const auto& [name, text] : value) object[key][name] = text;

@@ -51,6 +51,7 @@ void add_rollover(CLI::App& app, Raw& raw) {
            "  relayctl rollover web\n"
            "  relayctl rollover web --mode hot --until drained --timeout 2m\n"
            "  relayctl rollover web --env GIT_SHA=4f2a91c --json\n"
+           "  relayctl rollover web --target 10.0.0.6:8000 --until drained && docker rm -f web-1\n"
            "  relayctl rollover web --dry-run\n");
   add_service(sub, raw);
   sub->add_option(
@@ -69,7 +70,11 @@ void add_rollover(CLI::App& app, Raw& raw) {
                   "Wait at most this long (30s, 2m), then exit 5; the rollover goes on")
       ->type_name("DURATION");
   sub->add_flag("--dry-run", raw.dry_run, "Print what would be done, in order, and do nothing");
-  sub->add_option("--target", raw.targets, "Not in this version yet: an address that someone else runs")
+  sub->add_option("--target", raw.targets,
+                  "An address of the new generation, which someone else runs (host:port, unix:/path); may be "
+                  "repeated. "
+                  "Default: as configured")
+      ->type_name("ADDRESS")
       ->take_all()
       ->allow_extra_args(false);
   sub->add_option("--canary", raw.canary,
@@ -161,13 +166,12 @@ std::expected<std::map<std::string, std::string>, Ending> read_env(const std::ve
 }
 
 std::expected<Verb, Ending> read_rollover(const Raw& raw) {
-  if (!raw.targets.empty())
-    return usage("rollover --target is not in this version yet: a backend that someone else runs");
   if (!raw.canary.empty())
     return usage("rollover --canary is not in this version yet: canary rollovers and promote");
   Rollover rollover;
   rollover.call.service = raw.service;
   rollover.call.dry_run = raw.dry_run;
+  rollover.call.targets = raw.targets;
   const std::vector<std::string_view> modes{"phased", "hot", "restart"};
   if (!raw.mode.empty()) {
     if (std::find(modes.begin(), modes.end(), raw.mode) == modes.end()) {

@@ -66,6 +66,15 @@ std::string load_of(const auto& counts, bool seen) {
   return text;
 }
 
+// A target's name is told with what it stands for.
+std::string place_of(const InstanceStatus& instance) {
+  if (instance.target.empty() || instance.addresses.empty()) return printable(instance.address);
+  std::string list;
+  for (const std::string& address : instance.addresses)
+    list += (list.empty() ? "" : ", ") + printable(address);
+  return list == printable(instance.target) ? list : printable(instance.target) + " = " + list;
+}
+
 // `troubled`: only those that are not well and say why.
 std::vector<std::vector<std::string>> instance_rows(const GenerationStatus& generation, bool troubled,
                                                     bool seen, const Style& style) {
@@ -76,8 +85,8 @@ std::vector<std::vector<std::string>> instance_rows(const GenerationStatus& gene
     if (!instance.note.empty()) note += (note.empty() ? "" : ", ") + printable(instance.note);
     rows.push_back({"instance " + std::to_string(instance.index),
                     paint(style, paint_of(instance.state), printable(instance.state)),
-                    instance.pid > 0 ? "pid " + std::to_string(instance.pid) : "",
-                    printable(instance.address), load_of(instance, seen), note});
+                    instance.pid > 0 ? "pid " + std::to_string(instance.pid) : "", place_of(instance),
+                    load_of(instance, seen), note});
   }
   return rows;
 }

@@ -29,6 +29,7 @@ class Commands {
     std::map<std::string, std::string> env;
     bool until_drained = false;
     bool dry_run = false;
+    std::vector<std::string> targets = {};  // empty: the configured ones
   };
   virtual void rollover(const RolloverRequest& request,
                         std::function<void(Outcome<RolloverResult>)> done) = 0;

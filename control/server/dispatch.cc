@@ -28,7 +28,7 @@ struct Dispatch {
 
   void operator()(const StatusCall& call) const { reply(answer(id, commands.status(call.service))); }
   void operator()(const RolloverCall& call) const {
-    commands.rollover({call.service, call.mode, call.env, call.until_drained, call.dry_run},
+    commands.rollover({call.service, call.mode, call.env, call.until_drained, call.dry_run, call.targets},
                       later<RolloverResult>(id, reply));
   }
   void operator()(const AbortCall& call) const { reply(answer(id, commands.abort(call.service))); }

@@ -135,7 +135,7 @@ void HealthMonitor::try_once() {
 void HealthMonitor::on_result(Result<void> result) {
   const auto verdict = result ? record_.succeeded() : record_.failed(result.error().message);
   if (const auto pause = record_.next()) timer_.start(*pause, [this] { try_once(); });
-  conclude(verdict);
+  conclude(verdict, !result);
 }
 
 void HealthMonitor::notified() {
@@ -147,13 +147,14 @@ void HealthMonitor::notified() {
 }
 
 // Last in every path: the callback may destroy this.
-void HealthMonitor::conclude(HealthRecord::Verdict verdict) {
+void HealthMonitor::conclude(HealthRecord::Verdict verdict, bool failed) {
   using Verdict = HealthRecord::Verdict;
   const Events events = events_;
   const std::string error = record_.last_error();
   if (verdict == Verdict::kReady && events.ready) events.ready();
   if (verdict == Verdict::kUnhealthy && events.unhealthy) events.unhealthy(error);
   if (verdict == Verdict::kHealthy && events.healthy) events.healthy();
+  if (verdict == Verdict::kNothing && failed && events.failed) events.failed(error);
 }
 
 }  // namespace relayd::backend

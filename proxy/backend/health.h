@@ -64,6 +64,9 @@ class HealthMonitor {
     std::function<void()> ready;
     std::function<void(const std::string&)> unhealthy;
     std::function<void()> healthy;
+    // A check failed, and nothing else is told of it: it is not ready yet, or this was not the third in a
+    // row.
+    std::function<void(const std::string&)> failed = nullptr;
   };
 
   // `make_probe` is not called for the kinds kNotify and kNone. The first check starts when the loop runs.
@@ -76,7 +79,7 @@ class HealthMonitor {
  private:
   void try_once();
   void on_result(Result<void> result);
-  void conclude(HealthRecord::Verdict verdict);
+  void conclude(HealthRecord::Verdict verdict, bool failed = false);
 
   const HealthPlan plan_;
   HealthRecord record_;

@@ -18,6 +18,7 @@
 namespace relayd::backend {
 
 std::string ExitReport::describe() const {
+  if (pid == 0) return "no longer used";
   if (!signaled) return "exit status " + std::to_string(status);
   const char* name = ::sigabbrev_np(status);
   return name != nullptr ? std::string("killed by SIG") + name : "killed by signal " + std::to_string(status);

@@ -1,5 +1,7 @@
 #include "proxy/backend/launch.h"
 
+#include <algorithm>
+
 #include "proxy/backend/health.h"
 
 namespace relayd::backend {
@@ -70,11 +72,13 @@ Result<std::vector<std::string>> expand_command(const std::vector<std::string>& 
 
 Result<void> check_templates(const Definition& definition) {
   const config::Service& service = definition.service;
-  const Placement anywhere{1, 0,
-                           service.backend.address == config::AddressKind::kSocket
-                               ? SocketAddress::unix_path("/app.sock").value()
-                               : SocketAddress::loopback(1),
-                           "@notify", service.backend.address != config::AddressKind::kHandoff};
+  const config::AddressKind kind = service.backend.address;
+  const bool on_socket =
+      kind == config::AddressKind::kSocket ||
+      std::ranges::any_of(service.backend.targets, [](const auto& t) { return t.starts_with("unix:"); });
+  const Placement anywhere{
+      1, 0, on_socket ? SocketAddress::unix_path("/app.sock").value() : SocketAddress::loopback(1), "@notify",
+      kind != config::AddressKind::kHandoff};
   if (auto frame = program_frame(definition, anywhere, std::nullopt, rlimit{}, {}); !frame)
     return std::unexpected(frame.error());
   if (service.backend.targets.empty()) {

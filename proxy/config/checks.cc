@@ -18,6 +18,7 @@
 #include "proxy/config/loader.h"
 #include "proxy/config/not_built.h"
 #include "proxy/config/steering.h"
+#include "proxy/config/targets.h"
 #include "proxy/config/template.h"
 #include "proxy/config/words.h"
 
@@ -237,7 +238,7 @@ void check_backend(const Section& section, const Backend& backend) {
   if (backend.command.empty() && backend.targets.empty()) {
     section.fault("command",
                   "nothing to run: give the program and its arguments, as in "
-                  "[gunicorn, \"app:app\", --bind, \"{address}\"]");
+                  "[gunicorn, \"app:app\", --bind, \"{address}\"], or 'targets', which somebody else runs");
   }
   check_command(section, backend.command, backend.address);
   check_env(section, backend);
@@ -347,6 +348,7 @@ void check_service(const Section& services, const Service& service, Claims& clai
   check_transparent(section, service);
   section.add(faults_of_handoff(service));
   section.add(faults_of_steering(service));
+  section.add(target_faults(service));
 }
 
 }  // namespace

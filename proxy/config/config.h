@@ -100,7 +100,7 @@ struct Backend {
   std::vector<std::string> command;
   AddressKind address = AddressKind::kPort;
   Steering steering = Steering::kOff;
-  std::vector<std::string> targets;
+  std::vector<std::string> targets;  // instead of command: addresses that somebody else runs (targets.h)
   unsigned instances = 1;
   Balance balance = Balance::kLeastConnections;
   std::string directory;  // empty: relayd's own

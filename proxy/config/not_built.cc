@@ -27,9 +27,6 @@ std::string written(const Amount& amount) {
 
 // Whoever builds a feature deletes its line.
 constexpr Refusal kRefusals[] = {
-    {"backend.targets",
-     [](const Service& s) { return s.backend.targets.empty() ? "" : in_quotes(s.backend.targets[0]); },
-     "give 'command', which relayd starts itself"},
     {"rollover.surge",
      [](const Service& s) { return s.rollover.surge == Amount{} ? "" : written(s.rollover.surge); },
      "write '100%'"},

@@ -19,13 +19,12 @@ std::vector<KeyFault> faults_of_steering(const Service& service) {
   refuse(service.transparent, "transparent", " (the app sees its clients by steering too)");
   refuse(service.forwarded_headers, "forwarded_headers");
   refuse(service.rollover.close_spread > Duration::zero(), "rollover.close_spread");
-  refuse(!service.backend.targets.empty(), "backend.targets");
   const AddressKind kind = service.backend.address;
   if (kind != AddressKind::kPort && kind != AddressKind::kActivation) {
-    faults.push_back({"backend.address",
-                      "is '" + std::string(to_string(kind)) +
-                          "', of which 'backend.steering' has no TCP listener to steer to: write "
-                          "'port' or 'activation', or 'steering: off'"});
+    faults.push_back(
+        {"backend.address", "is '" + std::string(to_string(kind)) +
+                                "', of which 'backend.steering' has no TCP listener to steer to: write "
+                                "'port' or 'activation', or 'steering: off'"});
   }
   return faults;
 }

@@ -22,7 +22,10 @@ std::unexpected<Failure> refuse(ErrorCode code, std::string message) {
 }
 
 std::unexpected<Failure> refuse(const Error& error) {
-  return refuse(error.code == EBUSY ? ErrorCode::kBusy : ErrorCode::kFailed, error.message);
+  return refuse(error.code == EBUSY        ? ErrorCode::kBusy
+                : error.code == EOPNOTSUPP ? ErrorCode::kInvalidParams
+                                           : ErrorCode::kFailed,
+                error.message);
 }
 
 // How a Result becomes an answer.
@@ -43,9 +46,13 @@ std::vector<std::string> plan_steps(const rollover::Driver& driver, const config
   const std::string from = state.serving() != nullptr ? std::to_string(state.serving()->number) : "";
   const std::string to = std::to_string(state.last_number + 1);
   const std::string grace = config::format_duration(wanted.rollover.graceful_timeout);
-  const std::string start = "start generation " + to + " with " +
-                            std::to_string(driver.instances_of(wanted)) +
-                            " instance(s) of the configuration as it is now; ready within " +
+  std::string what = " with " + std::to_string(driver.instances_of(wanted)) +
+                     " instance(s) of the configuration as it is now";
+  if (const auto& targets = wanted.backend.targets; !targets.empty()) {
+    what = ", which somebody else runs:";
+    for (const std::string& target : targets) what += " " + target;
+  }
+  const std::string start = "start generation " + to + what + "; ready within " +
                             config::format_duration(wanted.health.ready_timeout);
   const std::string stop = "stop generation " + from;
   if (from.empty())
@@ -99,20 +106,20 @@ class DaemonCommands final : public control::Commands {
         return done(
             refuse(ErrorCode::kInvalidParams, "mode is phased, hot or restart, not '" + *request.mode + "'"));
     }
-    if (request.dry_run) return done(plan(**service, request, mode));
+    const Daemon::Wish wish{mode, request.env, request.until_drained, request.targets};
+    if (request.dry_run) return done(plan(**service, wish));
     const std::string name = (*service)->name;
-    const auto taken = daemon_.rollover(**service, mode, request.env, request.until_drained,
-                                        [name, done](const rollover::Report& report) {
-                                          done(control::RolloverResult{name,
-                                                                       config::to_string(report.mode),
-                                                                       to_string(report.outcome),
-                                                                       report.reason,
-                                                                       report.from,
-                                                                       report.to,
-                                                                       report.duration.count(),
-                                                                       report.drained,
-                                                                       {}});
-                                        });
+    const auto taken = daemon_.rollover(**service, wish, [name, done](const rollover::Report& report) {
+      done(control::RolloverResult{name,
+                                   config::to_string(report.mode),
+                                   to_string(report.outcome),
+                                   report.reason,
+                                   report.from,
+                                   report.to,
+                                   report.duration.count(),
+                                   report.drained,
+                                   {}});
+    });
     if (taken) return;
     if (taken.error().code != EBUSY) {
       daemon_.journal().record(
@@ -157,6 +164,14 @@ class DaemonCommands final : public control::Commands {
     if (instances > config::kMostInstances) {
       return done(refuse(ErrorCode::kInvalidParams,
                          "a service has at most " + std::to_string(config::kMostInstances) + " instances"));
+    }
+    if (!(*service)->driver->serving_targets().empty()) {
+      return done(
+          refuse(ErrorCode::kFailed,
+                 "service " + (*service)->name +
+                     " has targets, which somebody else starts: name as many as there are, as in `relayctl "
+                     "rollover " +
+                     (*service)->name + " --target ADDRESS --target ADDRESS`"));
     }
     const bool runs = (*service)->driver->state().serving() != nullptr;
     (*service)->driver->scale(
@@ -247,16 +262,17 @@ class DaemonCommands final : public control::Commands {
     return Failure{ErrorCode::kFailed, "relayd is stopping"};
   }
 
-  Outcome<control::RolloverResult> plan(const HostedService& service, const RolloverRequest& request,
-                                        std::optional<config::Mode> mode) {
-    const auto wanted = daemon_.newest_definition(service.name);
+  Outcome<control::RolloverResult> plan(const HostedService& service, const Daemon::Wish& wish) {
+    auto wanted = daemon_.newest_definition(service.name);
     if (!wanted) return refuse(wanted.error());
-    if (const auto fit = rollover::Driver::check_definition(*wanted, request.env); !fit)
+    if (const auto fit = Daemon::check_wish(*wanted, wish); !fit) return refuse(fit.error());
+    if (!wish.targets.empty()) wanted->backend.targets = wish.targets;
+    if (const auto fit = rollover::Driver::check_definition(*wanted, wish.env); !fit)
       return refuse(fit.error());
     const rollover::Driver& driver = *service.driver;
     const rollover::State& state = driver.state();
     if (!rollover::may_roll_over(state)) return refuse(ErrorCode::kBusy, driver.busy());
-    const config::Mode chosen = mode.value_or(wanted->rollover.mode);
+    const config::Mode chosen = wish.mode.value_or(wanted->rollover.mode);
     control::RolloverResult result;
     result.service = service.name;
     result.mode = config::to_string(chosen);

@@ -186,7 +186,7 @@ rollover::Driver::Outside Daemon::outside_of(HostedService& service) {
   rollover::Driver::Outside outside;
   outside.happened = [this, &service](const rollover::Happening& h) { journal_.record(service.name, h); };
   outside.want_rollover = [this, &service] {
-    if (const auto taken = rollover(service, std::nullopt, {}, false, nullptr); !taken) {
+    if (const auto taken = rollover(service, {}, nullptr); !taken) {
       journal_.record("reload_failed",
                       "the remembered rollover of " + service.name + ": " + taken.error().message);
     }

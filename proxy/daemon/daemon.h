@@ -40,11 +40,19 @@ class Daemon {
   Result<config::Service> newest_definition(const std::string& name) const;
   // How many descriptors clients may use changes with the number of services and instances.
   void budget_descriptors();
+  // What a rollover was asked for, beyond the newest configuration of its service.
+  struct Wish {
+    std::optional<config::Mode> mode;
+    std::map<std::string, std::string> env;
+    bool until_drained = false;
+    std::vector<std::string> targets;  // instead of the configured ones
+  };
   // Rolls one service over to its newest configuration; refusals are returned (EBUSY: another is in
   // progress).
-  Result<void> rollover(HostedService& service, std::optional<config::Mode> mode,
-                        const std::map<std::string, std::string>& env, bool until_drained,
+  Result<void> rollover(HostedService& service, const Wish& wish,
                         std::function<void(const rollover::Report&)> done);
+  // EOPNOTSUPP where what is wished does not fit the service.
+  static Result<void> check_wish(const config::Service& wanted, const Wish& wish);
   struct ReloadSummary {
     ReloadPlan plan;
     std::string failures;  // of the rollovers; empty: all done
@@ -78,10 +86,10 @@ class Daemon {
   static Result<void> check_change(const HostedService& hosted, const config::Service& wanted);
   static Result<void> start(HostedService& hosted, const config::Service& service);
   void warn_of_unused_sockets();
-  Result<void> begin_rollover(HostedService& service, const config::Service& definition, config::Mode mode,
-                              const std::map<std::string, std::string>& env, bool until_drained,
+  Result<void> begin_rollover(HostedService& service, const config::Service& wanted, const Wish& wish,
                               std::function<void(const rollover::Report&)> done,
                               const Listeners& opened = {});
+  std::vector<std::string> kept_targets(const HostedService& service, const config::Service& wanted) const;
   void commit(HostedService& service, const config::Service& wanted, Listeners opened);
   void remove_service(HostedService& service);
   // Whether what asks for steering can have it here.

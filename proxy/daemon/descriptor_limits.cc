@@ -30,9 +30,10 @@ std::uint64_t descriptors_for_clients(std::uint64_t limit, const config::Config&
       kept += 2 * service.listen.size() * (2 + std::uint64_t{service.rollover.max_old_generations});
     const std::uint64_t listening = service.backend.address == config::AddressKind::kActivation ? 1 : 0;
     // The serving generation and the next one; old ones that drain have the pidfd and the pipe only.
-    kept +=
-        service.backend.instances * (2 * (kPerInstance + listening) +
-                                     (3 + listening) * std::uint64_t{service.rollover.max_old_generations});
+    const std::size_t instances =
+        std::max<std::size_t>(service.backend.instances, service.backend.targets.size());
+    kept += instances * (2 * (kPerInstance + listening) +
+                         (3 + listening) * std::uint64_t{service.rollover.max_old_generations});
   }
   const std::uint64_t floor = std::max<std::uint64_t>(limit / 4, 4);
   return limit > kept + floor ? limit - kept : floor;

@@ -11,7 +11,7 @@ log::Level level_of(const std::string& type) {
   if (type == "rollover_failed" || type == "launch_failed" || type == "reload_failed")
     return log::Level::kError;
   if (type == "instance_exited" || type == "instance_unhealthy" || type == "instance_killed" ||
-      type == "rollover_failing" || type == "cut" || type == "warning") {
+      type == "rollover_failing" || type == "target_unresolved" || type == "cut" || type == "warning") {
     return log::Level::kWarn;
   }
   return log::Level::kInfo;

@@ -6,6 +6,7 @@
 #include "proxy/backend/environment.h"
 #include "proxy/base/log.h"
 #include "proxy/config/loader.h"
+#include "proxy/config/targets.h"
 #include "proxy/daemon/daemon.h"
 
 namespace relayd {
@@ -133,45 +134,67 @@ void Daemon::commit(HostedService& hosted, const config::Service& wanted, Listen
   *running = std::move(merged);
 }
 
-Result<void> Daemon::begin_rollover(HostedService& hosted, const config::Service& definition,
-                                    config::Mode mode, const std::map<std::string, std::string>& env,
-                                    bool until_drained, std::function<void(const rollover::Report&)> done,
+// `wanted` is what the configuration says, and counts as running once a generation of it serves; other
+// targets than its own stay out of that, so that a reload does not take them for a change of the file.
+Result<void> Daemon::begin_rollover(HostedService& hosted, const config::Service& wanted, const Wish& wish,
+                                    std::function<void(const rollover::Report&)> done,
                                     const Listeners& opened) {
   const net::ServiceId id = hosted.id;
+  config::Service definition = wanted;
+  if (!wish.targets.empty()) definition.backend.targets = wish.targets;
   auto sockets = hosted.public_sockets(definition, opened);
   if (!sockets) return std::unexpected(sockets.error());
   return hosted.driver->rollover(
-      definition, mode, env, until_drained,
-      [this, id, definition, done = std::move(done)](const rollover::Report& report) {
+      definition, wish.mode.value_or(wanted.rollover.mode), wish.env, wish.until_drained,
+      [this, id, wanted, done = std::move(done)](const rollover::Report& report) {
         const auto here =
             std::ranges::find_if(services_, [id](const auto& s) { return s->id == id && !s->leaving; });
-        config::Service* running = service_named(config_, definition.name);
+        config::Service* running = service_named(config_, wanted.name);
         if (here != services_.end() && running != nullptr) {
           const bool handed_over = (*here)->handed_over;
           if (report.outcome == rollover::Outcome::kDone) {
-            running->backend = definition.backend;
-            running->health = definition.health;
-            running->proxy_protocol.send = definition.proxy_protocol.send;
-            if (handed_over) running->listen = definition.listen;
+            running->backend = wanted.backend;
+            running->health = wanted.health;
+            running->proxy_protocol.send = wanted.proxy_protocol.send;
+            if (handed_over) running->listen = wanted.listen;
           }
           if (handed_over) (*here)->keep_listeners(running->listen);
         }
+        budget_descriptors();
         if (done) done(report);
       },
       std::move(*sockets));
 }
 
-Result<void> Daemon::rollover(HostedService& hosted, std::optional<config::Mode> mode,
-                              const std::map<std::string, std::string>& env, bool until_drained,
+Result<void> Daemon::check_wish(const config::Service& wanted, const Wish& wish) {
+  const bool has_targets = !wanted.backend.targets.empty();
+  if (!wish.targets.empty() && !has_targets) {
+    return fail("service " + wanted.name +
+                    " has a 'command', which relayd starts itself, so that it has no targets to be replaced; "
+                    "leave --target out, or write 'targets' instead of 'command' in its configuration",
+                EOPNOTSUPP);
+  }
+  if (!wish.env.empty() && has_targets) {
+    return fail("service " + wanted.name +
+                    " has targets, which somebody else starts: give the variables to whoever starts them, "
+                    "and leave --env out",
+                EOPNOTSUPP);
+  }
+  if (wish.targets.empty()) return {};
+  const auto fit = config::check_targets(wish.targets);
+  return fit ? fit : fail(fit.error().message, EOPNOTSUPP);
+}
+
+Result<void> Daemon::rollover(HostedService& hosted, const Wish& wish,
                               std::function<void(const rollover::Report&)> done) {
   const auto wanted = newest_definition(hosted.name);
   if (!wanted) return std::unexpected(wanted.error());
   if (const auto fit = check_change(hosted, *wanted); !fit) return fit;
   if (auto possible = check_steering(*wanted); !possible) return possible;
+  if (const auto fit = check_wish(*wanted, wish); !fit) return fit;
   auto opened = open_listeners(*wanted, &hosted);
   if (!opened) return std::unexpected(opened.error());
-  auto begun = begin_rollover(hosted, *wanted, mode.value_or(wanted->rollover.mode), env, until_drained,
-                              std::move(done), *opened);
+  auto begun = begin_rollover(hosted, *wanted, wish, std::move(done), *opened);
   if (!begun) return begun;
   commit(hosted, *wanted, std::move(*opened));
   // It may have failed at once.
@@ -179,6 +202,15 @@ Result<void> Daemon::rollover(HostedService& hosted, std::optional<config::Mode>
   if (hosted.handed_over && !hosted.driver->state().rollover && running != nullptr)
     hosted.keep_listeners(running->listen);
   return begun;
+}
+
+// A reload that rolls a service over for another reason leaves it at the targets that a rollover has brought,
+// unless the file names others now.
+std::vector<std::string> Daemon::kept_targets(const HostedService& hosted,
+                                              const config::Service& wanted) const {
+  const config::Service* running = service_named(config_, hosted.name);
+  const bool same_in_file = running != nullptr && running->backend.targets == wanted.backend.targets;
+  return same_in_file ? hosted.driver->serving_targets() : std::vector<std::string>{};
 }
 
 void Daemon::reload(bool all, std::function<void(Result<ReloadSummary>)> done) {
@@ -233,6 +265,8 @@ void Daemon::reload(bool all, std::function<void(Result<ReloadSummary>)> done) {
       }
       continue;
     }
+    Wish wish;
+    if (!all) wish.targets = kept_targets(*hosted, p.service);
     commit(*hosted, p.service, std::move(p.opened));
     if (!all && !contains(plan.roll_over, hosted->name)) {
       if (contains(plan.scale, hosted->name)) hosted->driver->scale(p.service.backend.instances, nullptr);
@@ -240,13 +274,13 @@ void Daemon::reload(bool all, std::function<void(Result<ReloadSummary>)> done) {
     }
     ++outstanding->left;
     const std::string name = hosted->name;
-    const auto taken = begin_rollover(*hosted, p.service, p.service.rollover.mode, {}, false,
-                                      [outstanding, name](const rollover::Report& report) {
-                                        if (report.outcome != rollover::Outcome::kDone) {
-                                          outstanding->summary.failures += name + ": " + report.reason + "\n";
-                                        }
-                                        outstanding->ended();
-                                      });
+    const auto taken =
+        begin_rollover(*hosted, p.service, wish, [outstanding, name](const rollover::Report& report) {
+          if (report.outcome != rollover::Outcome::kDone) {
+            outstanding->summary.failures += name + ": " + report.reason + "\n";
+          }
+          outstanding->ended();
+        });
     if (taken) continue;
     if (taken.error().code == EBUSY) {
       hosted->driver->rollover_later();

@@ -68,7 +68,11 @@ void Daemon::on_winch() {
 void Daemon::on_scale_signal(int change) {
   for (const auto& service : services_) {
     const unsigned now = service->driver->wanted_instances();
-    if (change < 0 && now <= 1) {
+    if (!service->driver->serving_targets().empty()) {
+      journal_.record("warning", std::string(change > 0 ? "TTIN" : "TTOU") + ": service " + service->name +
+                                     " has targets, which somebody else starts: name as many as there are by "
+                                     "`relayctl rollover --target`");
+    } else if (change < 0 && now <= 1) {
       journal_.record("warning", "TTOU: service " + service->name +
                                      " keeps its last instance; `relayctl pause` stops it");
     } else if (change > 0 && now >= config::kMostInstances) {

@@ -36,9 +36,12 @@ control::InstanceStatus instance_status(const rollover::Driver& driver, rollover
   status.index = index;
   status.state = to_string(state.state);
   status.restarts = state.restarts;
-  if (const backend::Instance* instance = driver.instance(generation, index)) {
+  if (const backend::AnyInstance* instance = driver.instance(generation, index)) {
     status.pid = instance->pid();
-    status.address = instance->address().to_string();
+    for (const SocketAddress& address : instance->addresses())
+      status.addresses.push_back(address.to_string());
+    status.address = status.addresses.empty() ? instance->target() : status.addresses.front();
+    status.target = instance->target();
     const bool ready = state.state == rollover::InstanceState::kReady;
     status.note = ready ? instance->status_text() : instance->last_check_error();
   } else if (state.state == rollover::InstanceState::kWaiting) {
@@ -46,12 +49,10 @@ control::InstanceStatus instance_status(const rollover::Driver& driver, rollover
     if (state.due)
       status.note += "; started again in " + config::format_duration(Duration(ms_until(*state.due)));
   }
-  if (const net::EndpointLoad* load = driver.load(generation, index)) {
-    status.connections = load->active.load(std::memory_order_relaxed);
-    status.connections_total = load->connections.load(std::memory_order_relaxed);
-    status.requests = load->requests.load(std::memory_order_relaxed);
-  }
-  status.connections += driver.steered(generation, index);
+  const rollover::InstanceLoads::Counts counts = driver.load(generation, index);
+  status.connections = counts.active + driver.steered(generation, index);
+  status.connections_total = counts.connections;
+  status.requests = counts.requests;
   return status;
 }
 

@@ -160,11 +160,23 @@ void Driver::drained(std::uint64_t token) {
 }
 
 unsigned Driver::instances_of(const config::Service& service) const {
+  if (!service.backend.targets.empty()) return static_cast<unsigned>(service.backend.targets.size());
   const bool file_changed = service.backend.instances != service_.backend.instances;
   return file_changed ? service.backend.instances : scaled_.value_or(service.backend.instances);
 }
 
-const backend::Instance* Driver::instance(GenerationNumber generation, InstanceIndex index) const {
+// A rollover may have brought other targets than the file's.
+unsigned Driver::wanted_instances() const {
+  const std::vector<std::string> targets = serving_targets();
+  return targets.empty() ? instances_of(service_) : static_cast<unsigned>(targets.size());
+}
+
+std::vector<std::string> Driver::serving_targets() const {
+  const auto found = definitions_.find(state_.last_served);
+  return found != definitions_.end() ? found->second->service.backend.targets : std::vector<std::string>{};
+}
+
+const backend::AnyInstance* Driver::instance(GenerationNumber generation, InstanceIndex index) const {
   const auto found = slots_.find({generation, index});
   return found != slots_.end() ? found->second.instance.get() : nullptr;
 }
@@ -174,32 +186,30 @@ std::string Driver::last_end(GenerationNumber generation, InstanceIndex index) c
   return found != slots_.end() ? found->second.last_end : "";
 }
 
-const net::EndpointLoad* Driver::load(GenerationNumber generation, InstanceIndex index) const {
+InstanceLoads::Counts Driver::load(GenerationNumber generation, InstanceIndex index) const {
   const auto found = slots_.find({generation, index});
-  return found != slots_.end() ? found->second.load.get() : nullptr;
+  return found != slots_.end() ? found->second.loads.counts() : InstanceLoads::Counts{};
 }
 
-std::uint64_t Driver::connections(GenerationNumber generation) const {
-  std::uint64_t sum = 0;
+InstanceLoads::Counts Driver::loads(GenerationNumber generation) const {
+  InstanceLoads::Counts sum;
   for (auto it = slots_.lower_bound({generation, 0}); it != slots_.end() && it->first.first == generation;
        ++it) {
-    sum += it->second.load->active.load(std::memory_order_relaxed);
+    const InstanceLoads::Counts counts = it->second.loads.counts();
+    sum.active += counts.active;
+    sum.requests += counts.requests;
   }
-  return sum + steered(generation, -1);
+  return sum;
 }
 
 std::uint64_t Driver::steered(GenerationNumber generation, int instance) const {
   return outside_.steering != nullptr ? outside_.steering->connections(generation, instance) : 0;
 }
 
-std::uint64_t Driver::requests(GenerationNumber generation) const {
-  std::uint64_t sum = 0;
-  for (auto it = slots_.lower_bound({generation, 0}); it != slots_.end() && it->first.first == generation;
-       ++it) {
-    sum += it->second.load->requests.load(std::memory_order_relaxed);
-  }
-  return sum;
+std::uint64_t Driver::connections(GenerationNumber generation) const {
+  return loads(generation).active + steered(generation, -1);
 }
+std::uint64_t Driver::requests(GenerationNumber generation) const { return loads(generation).requests; }
 
 // One event at a time: what an action causes at once waits in the queue until the step's other actions are
 // done.
@@ -282,6 +292,8 @@ Launch Driver::launch_of(const config::Service& service) const {
   launch.ready_timeout = service.health.ready_timeout;
   launch.kill_timeout = service.backend.kill_timeout;
   launch.restart_delay = service.backend.restart_delay;
+  // Nothing of relayd's failed: it goes on being checked.
+  if (!service.backend.targets.empty()) launch.restart_delay.max = launch.restart_delay.min;
   launch.owns_clients = service.backend.address == config::AddressKind::kHandoff;
   launch.stop = launch.owns_clients ? config::StopWhen::kAtOnce : service.backend.stop;
   return launch;
@@ -300,8 +312,8 @@ bool Driver::awaits_process(Key key) const {
   return g->instances[key.second].state == InstanceState::kWaiting;
 }
 
-// What waits in the queue of a place without a process would wait in vain from here on. Where relayd connected
-// it, it is reset, and goes elsewhere; where it was steered there, it is accepted and forwarded.
+// What waits in the queue of a place without a process would wait in vain from here on. Where relayd
+// connected it, it is reset, and goes elsewhere; where it was steered there, it is accepted and forwarded.
 void Driver::let_go(Key key, Slot& slot) {
   slot.listening.reset();
   if (outside_.steering != nullptr) outside_.steering->instance_ended(key.first, key.second, false);

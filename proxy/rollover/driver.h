@@ -8,9 +8,10 @@
 #include <optional>
 #include <string>
 
-#include "proxy/backend/instance.h"
+#include "proxy/backend/target.h"
 #include "proxy/base/loop.h"
 #include "proxy/net/data_plane.h"
+#include "proxy/rollover/loads.h"
 #include "proxy/rollover/machine.h"
 #include "proxy/rollover/report.h"
 #include "proxy/rollover/steering.h"
@@ -72,16 +73,19 @@ class Driver {
   const State& state() const { return state_; }
   const config::Service& service() const { return service_; }  // as last given to start, rollover or adjust
   const std::optional<Report>& last_report() const { return last_report_; }
-  unsigned wanted_instances() const { return instances_of(service_); }
-  // How many a generation of `service` would have: the file's number, unless people have scaled it since.
+  unsigned wanted_instances() const;
+  // How many a generation of `service` would have: one for each target, or the file's number, unless people
+  // have scaled it since.
   unsigned instances_of(const config::Service& service) const;
   // Why no rollover can begin now, and what to do.
   std::string busy() const;
-  // Null where there is no such process.
-  const backend::Instance* instance(GenerationNumber generation, InstanceIndex index) const;
+  // Of the generation that served last, or serves; empty where relayd runs the app itself.
+  std::vector<std::string> serving_targets() const;
+  // Null where there is none.
+  const backend::AnyInstance* instance(GenerationNumber generation, InstanceIndex index) const;
   // How its last process ended; empty where none has.
   std::string last_end(GenerationNumber generation, InstanceIndex index) const;
-  const net::EndpointLoad* load(GenerationNumber generation, InstanceIndex index) const;
+  InstanceLoads::Counts load(GenerationNumber generation, InstanceIndex index) const;
   std::uint64_t connections(GenerationNumber generation) const;
   std::uint64_t requests(GenerationNumber generation) const;  // HTTP: answered by it, as far as it is known
   // Of these, the steered ones; `instance` -1: all.
@@ -91,8 +95,8 @@ class Driver {
  private:
   using Key = std::pair<GenerationNumber, InstanceIndex>;
   struct Slot {
-    std::unique_ptr<backend::Instance> instance;
-    std::shared_ptr<net::EndpointLoad> load;
+    std::unique_ptr<backend::AnyInstance> instance;
+    InstanceLoads loads;
     std::string last_end;  // how its last process ended; empty: none has
     std::string refusal;   // why relayd killed it although it was ready; empty: it did not
     // With `address: activation`, passed on from process to process while the place is wanted, so that nobody
@@ -118,6 +122,7 @@ class Driver {
   static Result<std::shared_ptr<const backend::Definition>> define(
       const config::Service& service, const std::map<std::string, std::string>& env,
       std::vector<backend::PublicSocket> sockets);
+  InstanceLoads::Counts loads(GenerationNumber generation) const;
   Launch launch_of(const config::Service& service) const;
   Policy policy_of(const config::Service& service) const;
 
@@ -137,6 +142,7 @@ class Driver {
   void carry_out(const action::Note& a);
   void carry_out(const action::Stopped& a);
 
+  backend::InstanceEvents events_of(Key key);
   void instance_ready(Key key);
   bool can_be_steered(Key key);
   void steer(const std::vector<RouteEntry>& route);

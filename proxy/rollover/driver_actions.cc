@@ -27,16 +27,8 @@ void Driver::carry_out(const action::CreateGeneration& a) {
 void Driver::carry_out(const action::StartInstance& a) {
   const Key key{a.generation, a.instance};
   Slot& slot = slots_[key];
-  if (!slot.load) slot.load = std::make_shared<net::EndpointLoad>();
-  backend::InstanceEvents events;
-  events.ready = [this, key] { instance_ready(key); };
-  events.unhealthy = [this, key](const std::string& why) {
-    feed(event::InstanceUnhealthy{key.first, key.second, why});
-  };
-  events.healthy = [this, key] { feed(event::InstanceHealthy{key.first, key.second}); };
-  events.exited = [this, key](const backend::ExitReport& report) { instance_exited(key, report); };
-  slot.instance = std::make_unique<backend::Instance>(context_, definitions_.at(a.generation), a.generation,
-                                                      a.instance, std::move(events), slot.listening);
+  slot.instance = backend::make_instance(context_, definitions_.at(a.generation), a.generation, a.instance,
+                                         events_of(key), slot.listening);
   const auto started = slot.instance->start();
   slot.listening = slot.instance->listening();
   if (!started) {
@@ -64,10 +56,13 @@ void Driver::carry_out(const action::SetRoute& a) {
   auto route = std::make_shared<net::Route>();
   route->balance = service_.backend.balance;
   for (const RouteEntry& entry : a.route) {
-    const Slot& slot = slots_.at({entry.generation, entry.instance});
+    Slot& slot = slots_.at({entry.generation, entry.instance});
     if (!slot.instance) continue;  // ended in this very step: the route without it follows
-    route->endpoints.push_back({slot.instance->address(), entry.generation, entry.instance, slot.load,
-                                version_of(definitions_.at(entry.generation)->service.proxy_protocol.send)});
+    const auto send = version_of(definitions_.at(entry.generation)->service.proxy_protocol.send);
+    slot.loads.fold();
+    for (const SocketAddress& address : slot.instance->addresses()) {
+      route->endpoints.push_back({address, entry.generation, entry.instance, slot.loads.of(address), send});
+    }
   }
   data_plane_.set_route(id_, std::move(route));
   steer(a.route);
@@ -162,13 +157,33 @@ void Driver::carry_out(const action::Stopped&) {
 // ---- Reports from instances
 // ---------------------------------------------------------------------------------------
 
+backend::InstanceEvents Driver::events_of(Key key) {
+  backend::InstanceEvents events;
+  events.ready = [this, key] { instance_ready(key); };
+  events.unhealthy = [this, key](const std::string& why) {
+    feed(event::InstanceUnhealthy{key.first, key.second, why});
+  };
+  events.healthy = [this, key] { feed(event::InstanceHealthy{key.first, key.second}); };
+  events.exited = [this, key](const backend::ExitReport& report) { instance_exited(key, report); };
+  events.addresses_changed = [this, key] {
+    const bool routed = std::ranges::any_of(state_.route, [&key](const RouteEntry& entry) {
+      return entry.generation == key.first && entry.instance == key.second;
+    });
+    if (routed) carry_out(action::SetRoute{state_.route});
+  };
+  events.told = [this, key](const std::string& type, const std::string& text) {
+    outside_.happened({type, key.first, key.second, text, {{"text", text}}});
+  };
+  return events;
+}
+
 // The switch must not go to a generation of which a process has died unnoticed: the kernel is asked here, and
 // where one has, its end comes first.
 void Driver::instance_ready(Key key) {
   const Generation* g = state_.find(key.first);
   if (g != nullptr && g->state == GenerationState::kStarting) {
     for (std::size_t i = 0; i < g->instances.size(); ++i) {
-      const backend::Instance* sibling = instance(key.first, static_cast<InstanceIndex>(i));
+      const backend::AnyInstance* sibling = instance(key.first, static_cast<InstanceIndex>(i));
       if (g->instances[i].state == InstanceState::kReady && sibling != nullptr && !sibling->alive()) {
         deferred_ready_.push_back(key);
         return;
@@ -201,8 +216,9 @@ void Driver::instance_exited(Key key, const backend::ExitReport& report) {
   std::string why = report.describe();
   const Generation* g = state_.find(key.first);
   const InstanceState was = g != nullptr ? g->instances.at(key.second).state : InstanceState::kGone;
+  const bool of_ours = report.pid != 0;
   if (was != InstanceState::kStopping) {
-    if (!report.signaled && report.status == 0) {
+    if (of_ours && !report.signaled && report.status == 0) {
       why += "; an app must stay in the foreground (nginx: 'daemon off;', redis: 'daemonize no')";
     }
     if (const std::string words = last_words(key); !words.empty()) why += "\n" + words;
@@ -215,7 +231,7 @@ void Driver::instance_exited(Key key, const backend::ExitReport& report) {
       g == nullptr || (g->state != GenerationState::kServing && g->state != GenerationState::kStarting);
   const bool wanted = !on_its_way_out && key.second < g->launch.instances;
   if (!wanted) slot.listening.reset();
-  if (on_its_way_out) data_plane_.process_ended(id_, key.first, key.second);
+  if (of_ours && on_its_way_out) data_plane_.process_ended(id_, key.first, key.second);
   feed(event::InstanceExited{key.first, key.second, std::move(why)});
   if (outside_.steering != nullptr) {
     const auto place = slots_.find(key);
@@ -227,7 +243,7 @@ void Driver::instance_exited(Key key, const backend::ExitReport& report) {
 
 // The last check's error and the end of standard error, as far as there are any.
 std::string Driver::last_words(Key key) const {
-  const backend::Instance* found = instance(key.first, key.second);
+  const backend::AnyInstance* found = instance(key.first, key.second);
   if (found == nullptr) return "";
   std::string words;
   if (const std::string error = found->last_check_error(); !error.empty()) words = "last check: " + error;

@@ -371,12 +371,6 @@ TEST(Checks, Steering) {
 TEST(Checks, NotBuiltYet) {
   const char* const kNot = "not in this version yet: ";
   expect_rows({
-      {[](Service& s) { s.backend.targets = {"10.0.0.5:80"}; }, "backend.targets", kNot},
-      {[](Service& s) {
-         s.backend.targets = {"10.0.0.5:80"};
-         s.backend.command = {};
-       },
-       "backend.targets", kNot},
       {[](Service& s) {
          s.rollover.surge = {1, false};
        },

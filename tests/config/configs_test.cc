@@ -41,7 +41,7 @@ TEST(Configs, EveryFileLoads) {
     EXPECT_EQ(faults, "");
   }
   for (const char* name : {"minimal.yaml", "activation.yaml", "gunicorn.yaml", "handoff.yaml", "hot.yaml",
-                           "http.yaml", "reference.yaml", "transparent.yaml"}) {
+                           "http.yaml", "reference.yaml", "targets.yaml", "transparent.yaml"}) {
     EXPECT_TRUE(seen.contains(name)) << name;
   }
 }

@@ -26,6 +26,11 @@ TEST(CommandLine, Rollover) {
   EXPECT_TRUE(call.dry_run);
   EXPECT_TRUE(options->json);
   EXPECT_EQ(options->timeout, Duration(120'000));
+  const auto swap = read({"rollover", "--target", "10.0.0.6:8000", "--target", "app:80", "web"});
+  ASSERT_TRUE(swap) << swap.error().message;
+  EXPECT_EQ(std::get<Rollover>(swap->verb).call.service, "web");
+  EXPECT_EQ(std::get<Rollover>(swap->verb).call.targets,
+            (std::vector<std::string>{"10.0.0.6:8000", "app:80"}));
   const auto plain = read({"rollover"});
   ASSERT_TRUE(plain);
   EXPECT_EQ(std::get<Rollover>(plain->verb).call, control::RolloverCall{});
@@ -77,7 +82,7 @@ TEST(CommandLine, WhatIsWrongIsUsageAndSaysWhy) {
       {{"rollover", "--env", "A"}, "NAME=VALUE"},
       {{"rollover", "--env", "1A=2"}, "1A"},
       {{"rollover", "--env", "A=1", "--env", "A=2"}, "twice"},
-      {{"rollover", "--target", "a:1"}, "not in this version yet"},
+      {{"rollover", "--target"}, "--target"},
       {{"rollover", "--canary", "5%"}, "not in this version yet"},
       {{"promote", "web"}, "not in this version yet"},
       {{"rollback"}, "not in this version yet"},

@@ -13,7 +13,7 @@ namespace {
 const std::vector<std::string>& seeds() {
   static const std::vector<std::string> lines{
       R"({"jsonrpc":"2.0","id":1,"method":"status","params":{"service":"web"}})",
-      R"({"jsonrpc":"2.0","id":"two","method":"rollover","params":{"service":"web","mode":"hot","env":{"A":"1","B":"é"},"until":"drained","dry_run":true}})",
+      R"({"jsonrpc":"2.0","id":"two","method":"rollover","params":{"service":"web","mode":"hot","env":{"A":"1","B":"é"},"until":"drained","dry_run":true,"targets":["a:1"]}})",
       R"({"jsonrpc":"2.0","id":3,"method":"scale","params":{"service":"web","instances":4}})",
       R"({"jsonrpc":"2.0","id":4,"method":"connections","params":{"generation":7}})",
       R"({"jsonrpc":"2.0","id":null,"method":"events.recent","params":{"since":12,"recent":3}})",

@@ -158,7 +158,7 @@ TEST_F(Relayctl, RolloverFailedIsOneAndSaysWhy) {
 TEST_F(Relayctl, UsageIsTwo) {
   start();
   EXPECT_EQ(run({"statsu"}).code, 2);
-  EXPECT_EQ(run({"rollover", "--target", "a:1"}).code, 2);
+  EXPECT_EQ(run({"rollover", "--canary", "5%"}).code, 2);
   EXPECT_EQ(run({"doctor"}).code, 2);
   const Ended unknown = run({"status", "wbe"});
   EXPECT_EQ(unknown.code, 2);

@@ -49,13 +49,14 @@ TEST_F(ControlServer, RolloverCarriesItsParameters) {
   start();
   commands_.instant_rollover = RolloverResult{"web", "hot", "done", "", 2, 3, 900, true, {}};
   RawClient client(options_.socket_path);
-  client.send(write_request(1, RolloverCall{"web", "hot", {{"A", "b=c"}}, true, true}));
+  client.send(write_request(1, RolloverCall{"web", "hot", {{"A", "b=c"}}, true, true, {"a:1", "b:2"}}));
   EXPECT_EQ(read_rollover(parse_message(answer(client))->body)->to, 3u);
   ASSERT_EQ(commands_.rollovers.size(), 1u);
   EXPECT_EQ(commands_.rollovers[0].mode, "hot");
   EXPECT_EQ(commands_.rollovers[0].env.at("A"), "b=c");
   EXPECT_TRUE(commands_.rollovers[0].until_drained);
   EXPECT_TRUE(commands_.rollovers[0].dry_run);
+  EXPECT_EQ(commands_.rollovers[0].targets, (std::vector<std::string>{"a:1", "b:2"}));
 }
 
 TEST_F(ControlServer, ASlowRolloverDoesNotBlockAStatusOnTheSameConnection) {

@@ -95,6 +95,20 @@ TEST(StatusView, InstancesAndFailureOnDemand) {
   EXPECT_THAT(all, HasSubstr("listens on 0.0.0.0:80"));
 }
 
+TEST(StatusView, TargetsAreToldByTheirNamesAndAddresses) {
+  auto report = FakeCommands::sample_report();
+  control::InstanceStatus& instance = report.services[0].generations[0].instances[0];
+  instance.pid = 0;
+  instance.target = instance.address = "10.0.0.5:8000";
+  instance.addresses = {"10.0.0.5:8000"};
+  EXPECT_THAT(joined(status_lines(report, true, Style{}, kNow)),
+              HasSubstr("instance 0  ready    10.0.0.5:8000  34 connections\n"));
+  instance.target = "app.internal:8000";
+  instance.addresses = {"10.0.0.5:8000", "10.0.0.6:8000"};
+  EXPECT_THAT(joined(status_lines(report, true, Style{}, kNow)),
+              HasSubstr("  app.internal:8000 = 10.0.0.5:8000, 10.0.0.6:8000  34 connections\n"));
+}
+
 TEST(StatusView, RefusedProxyHeadersAreToldWhereThereAreAny) {
   auto report = FakeCommands::sample_report();
   EXPECT_THAT(joined(status_lines(report, true, Style{}, kNow)), Not(HasSubstr("PROXY")));
