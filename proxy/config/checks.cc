@@ -331,10 +331,12 @@ void check_service(const Section& services, const Service& service, Claims& clai
   section.bounded("hold.max_connections", service.hold.max_connections, 1, 10'000'000);
   section.bounded("hold.timeout", service.hold.timeout, 1ms, 24h);
   section.bounded("hold.release_rate", service.hold.release_rate, 0, 1'000'000);
-  if (service.rollover.close_spread > service.rollover.graceful_timeout) {
+  const Duration longest =
+      std::max(service.rollover.graceful_timeout, service.rollover.tunnel_timeout.value_or(Duration::zero()));
+  if (service.rollover.close_spread > longest) {
     section.fault("rollover.close_spread",
                   "longer than graceful_timeout (" + format_duration(service.rollover.close_spread) +
-                      " and " + format_duration(service.rollover.graceful_timeout) +
+                      " and " + format_duration(longest) +
                       "), at whose end everything is closed: make it at most as long");
   }
   if (service.rollover.tunnel_timeout) {

@@ -42,8 +42,9 @@ std::string answer_text(unsigned status, std::string_view reason, bool head) {
 std::string name_client(const http::RequestHead& parsed, std::string_view head, std::string_view address) {
   std::string added;
   std::string named(head);
-  if (parsed.forwarded_for.size > 0) {
-    named.insert(parsed.forwarded_for.begin + parsed.forwarded_for.size, ", " + std::string(address));
+  if (parsed.forwarded_for.begin > 0) {  // behind all that the client says, also behind an empty line
+    const auto& [begin, size] = parsed.forwarded_for;
+    named.insert(begin + size, (size > 0 ? ", " : "") + std::string(address));
   } else {
     added = "X-Forwarded-For: " + std::string(address) + "\r\n";
   }

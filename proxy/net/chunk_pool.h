@@ -21,9 +21,11 @@ struct Chunk {
   void drop_front(std::size_t count);   // and moves the rest to the front
 };
 
-// What one recv may give, and what one direction may have parked: with the chunk's bounds, 64 KiB of whole
-// pages. A small one, of a page, holds what most HTTP requests are.
-inline constexpr std::size_t kChunkSize = std::size_t{64} * 1024 - sizeof(Chunk);
+// What one recv may give, and what one direction may have parked.
+inline constexpr std::size_t kReadSize = std::size_t{64} * 1024;
+// With the chunk's bounds whole pages, and room for the lines that relayd adds to a request besides. A small
+// one, of a page, holds what most HTTP requests are.
+inline constexpr std::size_t kChunkSize = std::size_t{68} * 1024 - sizeof(Chunk);
 inline constexpr std::size_t kSmallChunkSize = std::size_t{4} * 1024 - sizeof(Chunk);
 
 // The chunks of one worker, of one size. Some empty ones are kept; the others go back to the kernel, so that

@@ -89,6 +89,15 @@ void Worker::stop_accepting(ServiceId id, std::function<void()> done) {
   }
   drop_listeners(*service, {}, [this, id, done = std::move(done)] {
     ServiceState& stopping = *services_[id];
+    stopping.stopping = true;
+    if (exchanges_.in_use() > 0) {
+      sweeps_.push_back({.service = id,
+                         .what = Sweep::What::kIdle,
+                         .generation = 0,
+                         .instance = -1,
+                         .next = 0,
+                         .done = nullptr});
+    }
     stopping.given_out.push_back(done);
     stopping.give_out_by = now_ + stopping.settings.graceful_timeout;
     want_tick();
@@ -159,7 +168,8 @@ void Worker::drain(ServiceId id, std::uint32_t generation, int instance, std::fu
   }
   service->drains.push_back({generation, instance, std::move(done)});
   check_drains(*service);
-  if (service->settings.protocol == config::Protocol::kTcp || service->drains.empty()) return;
+  const bool may_move = service->settings.protocol != config::Protocol::kTcp || exchanges_.in_use() > 0;
+  if (!may_move || service->drains.empty()) return;
   sweeps_.push_back({.service = id,
                      .what = Sweep::What::kMove,
                      .generation = generation,

@@ -259,10 +259,14 @@ void Worker::sweep_one(const Sweep& sweep, Index index) {
       if (connection.state == State::kHeld) send_away(service, index);
       return;
     case Sweep::What::kMove:
-      if (connection.endpoint != kNone &&
+      // At a stop there is nobody to go to: they stay with their backend until they are idle.
+      if (!service.stopping && connection.endpoint != kNone &&
           is_of(endpoints_[connection.endpoint].endpoint, sweep.generation, sweep.instance)) {
         move_on(service, index);
       }
+      return;
+    case Sweep::What::kIdle:
+      if (is_idle(connection)) close_connection(index);
       return;
     case Sweep::What::kEnded:
       if (connection.endpoint == kNone ||
@@ -286,9 +290,15 @@ void Worker::sweep_one(const Sweep& sweep, Index index) {
         connect(service, index);
         return;
       }
+      if ((connection.flags & kUndecided) && !service.stopping) return move_on(service, index);
       if (connection.exchange != kNone) {
-        if (exchanges_[connection.exchange].stage == Stage::kAwaited) return move_on(service, index);
-        if (exchanges_[connection.exchange].stage == Stage::kUnanswered && send_again(service, index)) return;
+        const Stage stage = exchanges_[connection.exchange].stage;
+        if (stage == Stage::kAwaited && !service.stopping) return move_on(service, index);
+        if (stage == Stage::kUnanswered && send_again(service, index)) return;
+        if (stage == Stage::kUnanswered) {  // so that nobody takes the end for leave to send it again
+          add(service.counters->cut, 1);
+          return answer_http(service, index, 504, "the app was stopped before it had answered");
+        }
       }
       break;
     case Sweep::What::kAll:

@@ -56,6 +56,7 @@ static_assert(std::is_trivially_copyable_v<Exchange>);
 class ExchangeTable {
  public:
   Index add() {
+    ++in_use_;
     if (free_.empty()) {
       exchanges_.emplace_back();
       return static_cast<Index>(exchanges_.size() - 1);
@@ -65,12 +66,17 @@ class ExchangeTable {
     exchanges_[index] = Exchange{};
     return index;
   }
-  void drop(Index index) { free_.push_back(index); }
+  void drop(Index index) {
+    --in_use_;
+    free_.push_back(index);
+  }
+  std::size_t in_use() const { return in_use_; }
   Exchange& operator[](Index index) { return exchanges_[index]; }
 
  private:
   std::deque<Exchange> exchanges_;  // a reference stays good while others come
   std::vector<Index> free_;
+  std::size_t in_use_ = 0;
 };
 
 }  // namespace relayd::net

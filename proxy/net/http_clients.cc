@@ -13,8 +13,8 @@ namespace relayd::net {
 namespace {
 
 // Bytes that may still become a request line are waited for so long; a client that means something else loses
-// that much time.
-constexpr Tick kGuessLimit = to_ticks(std::chrono::milliseconds(200));
+// that much time. Long enough for a segment that was lost to come again (RFC 6298: after 1 s).
+constexpr Tick kGuessLimit = to_ticks(std::chrono::seconds(2));
 // A head that takes longer than this gives its backend free for others …
 constexpr Tick kSlowHead = to_ticks(std::chrono::seconds(1));
 // … and is answered 408 after this.
@@ -94,8 +94,9 @@ void Worker::relay_http(Index index) {
     std::string forwarded;
     if (exchange.stage == Stage::kAwaited) {
       const bool has = connection.fd[kBackend] >= 0;
-      if (has && ((!(exchange.flags & kGuessing) && endpoints_[connection.endpoint].routes == 0) ||
-                  (exchange.flags & kSpoilt) || backend_leaves(connection))) {
+      const bool drains = has && !service.stopping && endpoints_[connection.endpoint].routes == 0;
+      if (has && ((!(exchange.flags & kGuessing) && drains) || (exchange.flags & kSpoilt) ||
+                  backend_leaves(connection))) {
         if (exchange.flags & kGuessing) {  // no HTTP server speaks first
           become_opaque(service, index);
           return;
@@ -184,12 +185,18 @@ void Worker::note_exchanged(ServiceState& service, Connection& connection, Excha
   count_request(service, connection, exchange);
   exchange.flags |= kReused;
   connection.rescues = 0;
-  if (endpoints_[connection.endpoint].routes == 0) leave_backend(service, connection);  // it drains
+  if (endpoints_[connection.endpoint].routes == 0 && !service.stopping) {  // it drains
+    leave_backend(service, connection);
+  }
 }
 
 // What the connection waits for says in which state and list it is.
 void Worker::settle_http(ServiceState& service, Index index) {
   Connection& connection = slab_[index];
+  if (service.stopping && is_idle(connection)) {
+    close_connection(index);
+    return;
+  }
   Exchange& exchange = exchanges_[connection.exchange];
   const bool within_head = exchange.stage == Stage::kAwaited && connection.parked[kClient] != kNone;
   const State wanted = exchange.flags & kGuessing     ? State::kGuessing
@@ -351,6 +358,24 @@ void Worker::expire_reading(ServiceState& service) {
       service.reading.push_back(slab_, index);
     }
   }
+}
+
+// Between two requests, with nothing of the next one here. Not before the first one: it is on its way.
+bool Worker::is_idle(const Connection& connection) {
+  return connection.exchange != kNone && exchanges_[connection.exchange].stage == Stage::kAwaited &&
+         exchanges_[connection.exchange].generation != 0 &&
+         (connection.state == State::kIdle || connection.state == State::kRelaying) &&
+         connection.parked[kClient] == kNone && connection.parked[kBackend] == kNone &&
+         !has_bytes(connection.fd[kClient]);
+}
+
+// True where a place has become free: whoever has asked nothing for the longest time has to go before anybody
+// waits in the kernel's queue.
+bool Worker::close_idlest(ServiceState& service) {
+  const Index index = service.idle.front();
+  if (index == kNone || !reached(now_, slab_[index].active + kFresh) || !is_idle(slab_[index])) return false;
+  close_connection(index);
+  return true;
 }
 
 // A client between two requests, or of whom nothing is known yet, does not stay with what is on its way out.

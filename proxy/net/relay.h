@@ -64,7 +64,7 @@ class Relay {
 
   // Gives back what a direction has parked, if anything; its bytes are lost.
   void drop_parked(Connection& connection, unsigned from);
-  // Parks bytes, at most kChunkSize. Nothing is parked there.
+  // Parks bytes, at most kReadSize. Nothing is parked there.
   void park(Connection& connection, unsigned from, std::string_view bytes);
 
  private:
@@ -123,7 +123,7 @@ class Relay {
   PipePool& pipes_;
   std::size_t first_ = 0;    // bytes in buffer_ that read_first() has left there
   std::string_view excess_;  // bytes in buffer_ behind the end of the body that pump() was given
-  char buffer_[kChunkSize];
+  char buffer_[kReadSize];
 };
 
 // The backend can be replaced unseen: it took no byte and gave none, and did not end of its own will.

@@ -70,8 +70,7 @@ Next Relay::await_request(Connection& connection, Exchange& exchange, std::strin
     const auto size = http::find_head_end(bytes, exchange.searched);
     if (!size) return answer(connection, exchange, size.error().status, size.error().reason);
     if (*size > 0) return take_request(connection, exchange, bytes, *size, forwarded);
-    if (bytes.size() >= kChunkSize)
-      return answer(connection, exchange, 431, "the head is larger than 64 KiB");
+    if (bytes.size() >= kReadSize) return answer(connection, exchange, 431, "the head is larger than 64 KiB");
     exchange.searched = static_cast<std::uint32_t>(bytes.size());
     keep_request(connection, exchange, bytes);
   }
@@ -160,10 +159,7 @@ Next Relay::take_request(Connection& connection, Exchange& exchange, std::string
     exchange.request_end = static_cast<std::uint32_t>(head_size + body);
   } else {
     const std::string named = name_client(*parsed, head, forwarded);
-    if (named.size() + behind.size() > kChunkSize) {
-      return answer(connection, exchange, 431, "the head is larger than 64 KiB");
-    }
-    // `behind` may lie in the old chunk.
+    // `behind` may lie in the old chunk. The new one has room: no more than kReadSize was read.
     const Index fresh = borrow_chunk(named.size() + behind.size());
     chunk_of(fresh).append(named);
     chunk_of(fresh).append(behind);

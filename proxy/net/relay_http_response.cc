@@ -19,7 +19,7 @@ Next Relay::await_response(Connection& connection, Exchange& exchange) {
     std::string_view bytes;
     if (const Next next = read_backend(connection, exchange, bytes); next != Next::kAgain) return next;
     const auto size = http::find_head_end(bytes, 0);
-    const bool too_large = size && *size == 0 && bytes.size() >= kChunkSize;
+    const bool too_large = size && *size == 0 && bytes.size() >= kReadSize;
     if (!size || too_large) {
       return answer(connection, exchange, 502, size ? "its head is larger than 64 KiB" : size.error().reason);
     }
@@ -49,7 +49,7 @@ Next Relay::read_backend(Connection& connection, Exchange& exchange, std::string
     if (!(side & kReadReady)) return Next::kWait;
     Chunk* const chunk = exchange.partial != kNone ? &chunk_of(exchange.partial) : nullptr;
     char* const to = chunk != nullptr ? chunk->data() + chunk->end : buffer_;
-    const std::size_t wanted = chunk != nullptr ? chunk->room() : sizeof buffer_;
+    const std::size_t wanted = sizeof buffer_ - (chunk != nullptr ? chunk->end : 0);
     const ssize_t got = receive(connection, kBackend, to, wanted);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0 && errno == EAGAIN) {

@@ -143,6 +143,7 @@ struct ServiceState {
   Tick retry_at = 0;
   bool release_queued = false;  // on the worker's list of services with clients to release
   bool paused = false;          // its listeners are out of the epoll set: there is no room
+  bool stopping = false;        // takes nobody in any more: kept HTTP clients end between two requests
   bool closing = false;         // nothing will ever serve again: whoever would have to wait is sent away
   bool removed = false;         // being closed: a client that is still handed over finds nobody
 

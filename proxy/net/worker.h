@@ -72,7 +72,7 @@ class Worker {
 
   // A walk over the slab that closes what it finds, a slice a turn.
   struct Sweep {
-    enum class What { kGeneration, kEnded, kHeld, kMove, kAll };
+    enum class What { kGeneration, kEnded, kHeld, kMove, kIdle, kAll };
     ServiceId service = 0;
     What what = What::kAll;
     std::uint32_t generation = 0;
@@ -195,6 +195,8 @@ class Worker {
   bool speaks_http(const ServiceState& service, Connection& connection);
   void expire_reading(ServiceState& service);
   void move_on(ServiceState& service, Index index);
+  bool is_idle(const Connection& connection);
+  bool close_idlest(ServiceState& service);
 
   // connect.cc
   void place(ServiceState& service, Index index, bool reserved);

@@ -239,5 +239,75 @@ TEST(HttpForwarded, IsAddedOrAppendedToEachRequest) {
          "GET /a HTTP/1.1\r\nX-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\nHost: a\r\n\r\n");
 }
 
+// A line of the client's stays in front of relayd's, whichever way it is written.
+TEST(HttpForwarded, StandsBehindAnEmptyLineToo) {
+  auto options = http();
+  options.service.forwarded_headers = true;
+  Plane plane(options);
+  Listening backend;
+  plane.route(backend.address());
+  Peer client = plane.client();
+  client.send("GET / HTTP/1.1\r\nX-Forwarded-For: 6.6.6.6\r\nHost: a\r\nX-Forwarded-For:\r\n\r\n");
+  Peer server = backend.accept();
+  const std::string head = server.receive(std::string("GET / HTTP/1.1\r\nX-Forwarded-Proto: http\r\n"
+                                                      "X-Forwarded-For: 6.6.6.6\r\nHost: a\r\n"
+                                                      "X-Forwarded-For:127.0.0.1\r\n\r\n")
+                                              .size());
+  EXPECT_LT(head.find("6.6.6.6"), head.find("127.0.0.1")) << head;
+  EXPECT_TRUE(head.ends_with("\r\n\r\n")) << head;
+}
+
+// What is read with a head, of its body or of later requests, is no part of the head.
+TEST(HttpForwarded, IsAddedInFrontOfWhatFillsTheBuffer) {
+  auto options = http();
+  options.service.forwarded_headers = true;
+  Plane plane(options);
+  Listening backend;
+  plane.route(backend.address());
+  const std::string added = "X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\n";
+  for (const std::size_t size : {65'400U, 65'500U, 65'536U, 300'000U}) {
+    const std::string head = "POST /a HTTP/1.1\r\n";
+    const std::string fields = "Host: a\r\nContent-Length: " + std::to_string(size) + "\r\n\r\n";
+    const std::string body = pattern(size, 7);
+    Peer client = plane.client();
+    std::thread sender([&] { client.send(head + fields + body); });
+    Peer server = backend.accept();
+    EXPECT_EQ(server.receive(head.size() + added.size() + fields.size() + size),
+              head + added + fields + body);
+    sender.join();
+    server.send(kOk);
+    expect(client, kOk);
+  }
+  Peer client = plane.client();
+  std::string many;
+  constexpr int kRequests = 2500;
+  for (int i = 0; i < kRequests; ++i) many += kGet;
+  std::thread sender([&] { client.send(many); });
+  Peer server = backend.accept();
+  for (int i = 0; i < kRequests; ++i) {
+    const std::string got = server.receive(kGet.size() + added.size());
+    ASSERT_TRUE(got.ends_with("Host: a\r\n\r\n")) << i << ": " << got;
+    server.send(kOk);
+    ASSERT_EQ(client.receive(kOk.size()), kOk) << i;
+  }
+  sender.join();
+}
+
+// Clients take an end without an answer for leave to send the request again.
+TEST(HttpAnswer, ARequestThatIsCutAndMayNotBeSentAgain) {
+  Plane plane(http());
+  Listening backend;
+  plane.route(backend.address());
+  Peer client = plane.client();
+  client.send(kPost);
+  Peer server = backend.accept();
+  expect(server, kPost);
+  plane.hold();
+  plane.data->drain(Plane::kService, 1, -1, 7);
+  plane.data->cut(Plane::kService, 1, -1);
+  expect_answer(client, 504);
+  EXPECT_TRUE(plane.wait([&] { return plane.drained.size() == 1; }));
+}
+
 }  // namespace
 }  // namespace relayd::net::test

@@ -99,6 +99,70 @@ TEST_P(HttpCrossing, AtAStopTheNextRequestIsRefusedInWords) {
   expect_answer(client, 503);
 }
 
+// A stop ends kept clients between two requests, and nobody else.
+TEST_P(HttpCrossing, AtAStopIdleClientsEndAndOthersAreServed) {
+  Plane plane(options());
+  Listening backend;
+  plane.route(backend.address(), 1);
+  Peer idle = plane.client();
+  Peer idle_server = first_exchange(idle, backend);
+  Peer busy = plane.client();
+  busy.send(kPost);
+  Peer busy_server = backend.accept();
+  expect(busy_server, kPost);
+  bool stopped = false;
+  plane.data->stop_accepting(Plane::kService, [&] { stopped = true; });
+  EXPECT_EQ(idle.receive_all().bytes, "");
+  ASSERT_TRUE(plane.wait([&] { return stopped; }));
+  plane.hold();
+  plane.data->drain(Plane::kService, 1, -1, 7);
+  plane.list();
+  busy.send(kGet);  // while the other one is still being answered
+  busy_server.send(kOk);
+  expect(busy, kOk);
+  expect(busy_server, kGet);
+  busy_server.send(kOk);
+  expect(busy, kOk);
+  EXPECT_EQ(busy.receive_all().bytes, "");
+  EXPECT_TRUE(plane.wait([&] { return plane.drained.size() == 1; }));
+}
+
+TEST(HttpKept, AfterAReloadToTcpTheyDoNotHoldUpADrain) {
+  auto some = http();
+  Plane plane(some);
+  Listening backend;
+  plane.route(backend.address(), 1);
+  Peer client = plane.client();
+  Peer server = first_exchange(client, backend);
+  some.service.protocol = config::Protocol::kTcp;
+  plane.data->update_service(Plane::kService, some.service, {&plane.listener}, [] {});
+  plane.hold();
+  plane.data->drain(Plane::kService, 1, -1, 7);
+  EXPECT_TRUE(plane.wait([&] { return plane.drained.size() == 1; }));
+}
+
+// Whoever has asked nothing for a while makes room before anybody has to wait.
+TEST(HttpKept, TheOldestIdleOneMakesRoom) {
+  auto some = http();
+  some.service.limits.max_connections = 2;
+  Plane plane(some);
+  Listening backend;
+  plane.route(backend.address(), 1);
+  Peer first = plane.client();
+  Peer second = plane.client();
+  for (Peer* client : {&first, &second}) {
+    Peer server = first_exchange(*client, backend);
+  }  // the app closes both
+  Peer third = plane.client();
+  third.send(kGet);
+  Peer server = backend.accept();
+  expect(server, kGet);
+  server.send(kOk);
+  expect(third, kOk);
+  EXPECT_EQ(first.receive_all().bytes, "");
+  first_exchange(second, backend);
+}
+
 // A client's time of waiting begins anew with each request.
 TEST_P(HttpCrossing, EachRequestIsHeldForTheWholeTime) {
   auto some = options();
