@@ -22,7 +22,8 @@ bool Worker::is_idle(const Connection& connection) {
 // waits in the kernel's queue.
 bool Worker::close_idlest(ServiceState& service) {
   const Index index = service.idle.front();
-  if (index == kNone || !reached(now_, slab_[index].active + kLongIdle) || !is_idle(slab_[index])) return false;
+  if (index == kNone || !reached(now_, slab_[index].active + kLongIdle) || !is_idle(slab_[index]))
+    return false;
   close_connection(index);
   return true;
 }

@@ -107,6 +107,7 @@ SERVERS = {
     "nginx": lambda folder: (apps.nginx(folder), ["--check", "length"]),
     "node": lambda folder: (apps.node(), []),
     "gunicorn": lambda folder: (apps.gunicorn(), []),
+    "gunicorn with a passed socket": lambda folder: (apps.activated(apps.gunicorn_with_passed_sockets()), []),
     # It sees real clients, and by default trusts none but those of its own machine.
     "redis": lambda folder: (apps.redis("--protected-mode", "no"), ["--protocol", "redis"]),
 }
@@ -259,6 +260,45 @@ def test_a_crash_loses_nobody_in_the_queue(relayd, network, inside):
             assert status == 200 and headers["x-generation"] == "1"
     assert relayd.service()["accepted"] == 5
     relayd.wait_for(lambda s: s["steering"] == "steered", "the new process is steered to")
+
+
+def leave_in_the_queue(relayd, inside, number):
+    """Clients of an instance that has been killed before it accepted them."""
+    (pid,) = relayd.instance_pids()
+    os.kill(pid, signal.SIGSTOP)
+    links = [inside.connect() for _ in range(number)]
+    for link in links:
+        http.ask(link)
+    os.kill(pid, signal.SIGKILL)
+    return links
+
+
+def assert_answered(links, generation):
+    for link in links:
+        with link:
+            status, headers, _ = http.answer(link)
+            assert status == 200 and headers["x-generation"] == str(generation)
+
+
+def test_the_queue_of_a_passed_socket_outlives_a_crash(relayd, network, inside):
+    """As without steering: the next process gets the same socket, with whoever waits in its queue."""
+    start(relayd, network, apps.activated(apps.passed(health={"interval": "0s"})))
+    assert_answered(leave_in_the_queue(relayd, inside, 5), generation=1)
+    assert relayd.service()["accepted"] == 0
+    relayd.wait_for(lambda s: s["steering"] == "steered", "the new process is steered to")
+    assert headers_from(network)["x-generation"] == "1"
+
+
+@pytest.mark.parametrize("mode", ["phased", "hot", "restart"])
+def test_the_queue_of_a_passed_socket_that_nobody_takes_again_is_forwarded(relayd, network, inside, mode):
+    delay = {"restart_delay": {"min": "1h", "max": "1h"}}
+    start(relayd, network, apps.activated(apps.passed(health={"interval": "0s"}, backend=delay)))
+    links = leave_in_the_queue(relayd, inside, 5)
+    relayd.wait_event("instance_restarting", generation=1)
+    assert relayd.rollover(mode)["result"] == "done"
+    assert_answered(links, generation=2)
+    assert relayd.service()["accepted"] == 5
+    relayd.wait_for(lambda s: s["steering"] == "steered", "the new generation is steered to")
 
 
 def test_a_listener_that_its_app_closes_is_noticed(relayd, network, inside):
