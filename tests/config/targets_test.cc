@@ -112,6 +112,9 @@ TEST(Targets, BesideWhatIsForProcessesAreAFault) {
        "backend.targets[1]", "named twice"},
       {[](Service& s) { s.backend.targets.assign(1, ""); }, "backend.targets[0]", "has no port"},
       {[](Service& s) { s.backend.address = AddressKind::kSocket; }, "backend.address", kCure},
+      {[](Service& s) { s.backend.address = AddressKind::kActivation; }, "backend.address", kCure},
+      {[](Service& s) { s.backend.address = AddressKind::kHandoff; }, "backend.address", kCure},
+      {[](Service& s) { s.backend.steering = Steering::kAuto; }, "backend.steering", kCure},
       {[](Service& s) { s.backend.directory = "/"; }, "backend.directory", kCure},
       {[](Service& s) {
          s.backend.env = {{"A", "1"}};
