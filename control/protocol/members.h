@@ -13,12 +13,12 @@ template <typename V, typename M>
 void members(V& visit, M& m, const InstanceStatus*) {
   RELAYD_M(index), RELAYD_M(state), RELAYD_M(pid), RELAYD_M(address), RELAYD_M(restarts),
       RELAYD_M(connections);
-  RELAYD_M(connections_total), RELAYD_M(note);
+  RELAYD_M(connections_total), RELAYD_M(note), RELAYD_M(requests);
 }
 template <typename V, typename M>
 void members(V& visit, M& m, const GenerationStatus*) {
   RELAYD_M(number), RELAYD_M(state), RELAYD_M(age_ms), RELAYD_M(connections), RELAYD_M(cut_in_ms);
-  RELAYD_M(ready_in_ms), RELAYD_M(instances);
+  RELAYD_M(ready_in_ms), RELAYD_M(instances), RELAYD_M(requests);
 }
 template <typename V, typename M>
 void members(V& visit, M& m, const LastRollover*) {
@@ -32,6 +32,7 @@ void members(V& visit, M& m, const ServiceStatus*) {
       RELAYD_M(last_rollover);
   RELAYD_M(accepted), RELAYD_M(active), RELAYD_M(held), RELAYD_M(held_total), RELAYD_M(hold_timeouts);
   RELAYD_M(connect_failures), RELAYD_M(cut), RELAYD_M(bytes_in), RELAYD_M(bytes_out), RELAYD_M(proxy_refused);
+  RELAYD_M(requests), RELAYD_M(crossings), RELAYD_M(sent_again), RELAYD_M(answered);
 }
 template <typename V, typename M>
 void members(V& visit, M& m, const StatusReport*) {

@@ -43,7 +43,8 @@ struct InstanceStatus {
   unsigned restarts = 0;
   std::uint64_t connections = 0;  // now
   std::uint64_t connections_total = 0;
-  std::string note;  // last check's error, or STATUS= of the app
+  std::string note;            // last check's error, or STATUS= of the app
+  std::uint64_t requests = 0;  // HTTP: that it has answered
 };
 
 struct GenerationStatus {
@@ -54,6 +55,7 @@ struct GenerationStatus {
   std::optional<std::int64_t> cut_in_ms;    // draining: until what is left is closed
   std::optional<std::int64_t> ready_in_ms;  // starting: until ready_timeout
   std::vector<InstanceStatus> instances;
+  std::uint64_t requests = 0;  // HTTP: the sum of its instances
 };
 
 struct LastRollover {
@@ -82,6 +84,9 @@ struct ServiceStatus {
                 cut = 0;
   std::uint64_t bytes_in = 0, bytes_out = 0;
   std::uint64_t proxy_refused = 0;  // clients closed for want of a valid PROXY header (proxy_protocol.accept)
+  // HTTP: requests that an instance answered; clients whose next request went to another generation; requests
+  // sent to a second instance; those answered by relayd itself (4xx, 5xx).
+  std::uint64_t requests = 0, crossings = 0, sent_again = 0, answered = 0;
 };
 
 struct StatusReport {

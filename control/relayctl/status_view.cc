@@ -55,6 +55,13 @@ std::string due(const GenerationStatus& generation) {
   return "";
 }
 
+// Requests only where there are any, so that a service of another protocol says nothing about them.
+std::string load_of(const auto& counts) {
+  std::string text = counted(counts.connections, "connection");
+  if (counts.requests > 0) text += ", " + counted(counts.requests, "request");
+  return text;
+}
+
 // `troubled`: only those that are not well and say why.
 std::vector<std::vector<std::string>> instance_rows(const GenerationStatus& generation, bool troubled,
                                                     const Style& style) {
@@ -66,7 +73,7 @@ std::vector<std::vector<std::string>> instance_rows(const GenerationStatus& gene
     rows.push_back({"instance " + std::to_string(instance.index),
                     paint(style, paint_of(instance.state), printable(instance.state)),
                     instance.pid > 0 ? "pid " + std::to_string(instance.pid) : "",
-                    printable(instance.address), counted(instance.connections, "connection"), note});
+                    printable(instance.address), load_of(instance), note});
   }
   return rows;
 }
@@ -78,7 +85,7 @@ void add_service_lines(const ServiceStatus& service, bool instances, const Style
     rows.push_back({"generation " + std::to_string(generation.number),
                     paint(style, paint_of(generation.state), printable(generation.state)),
                     ready_of(generation, static_cast<unsigned>(generation.instances.size())) + " ready",
-                    counted(generation.connections, "connection"), "up " + human_duration(generation.age_ms),
+                    load_of(generation), "up " + human_duration(generation.age_ms),
                     paint(style, Paint::kYellow, due(generation))});
   }
   const auto generation_lines = aligned(rows, "  ");
@@ -111,6 +118,12 @@ void add_service_lines(const ServiceStatus& service, bool instances, const Style
                   std::to_string(service.hold_timeouts) + " of them in vain; " +
                   counted(service.connect_failures, "failed connect") + "; " + std::to_string(service.cut) +
                   " cut at the end of a drain");
+  if (service.requests + service.answered > 0) {
+    lines.push_back("  " + counted(service.requests, "request") + " answered by the app, " +
+                    std::to_string(service.answered) + " by relayd; " +
+                    counted(service.crossings, "crossing") + " to another generation; " +
+                    std::to_string(service.sent_again) + " sent again");
+  }
   if (service.proxy_refused > 0) {
     lines.push_back("  " + paint(style, Paint::kYellow, counted(service.proxy_refused, "client")) +
                     " refused for want of a valid PROXY header (relayd's log says why)");

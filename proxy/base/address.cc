@@ -212,6 +212,10 @@ Result<SocketAddress> peer_address(int fd) {
   return SocketAddress(reinterpret_cast<sockaddr*>(&storage), length);
 }
 
+// Seconds. Clients that vanished without a word, and NATs that forgot them, are noticed some 16 min after
+// their last byte.
+constexpr int kKeepIdle = 300;
+
 Result<Descriptor> listen_on(const SocketAddress& address, int backlog) {
   const std::string what = "cannot listen on " + address.to_string();
   Descriptor socket(::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
@@ -231,6 +235,8 @@ Result<Descriptor> listen_on(const SocketAddress& address, int backlog) {
   } else {
     ::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    ::setsockopt(socket.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    ::setsockopt(socket.get(), IPPROTO_TCP, TCP_KEEPIDLE, &kKeepIdle, sizeof kKeepIdle);
     if (address.family() == AF_INET6) ::setsockopt(socket.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
   }
   if (::bind(socket.get(), address.get(), address.length()) != 0) return bind_failed(address, what);

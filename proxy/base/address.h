@@ -53,8 +53,9 @@ class SocketAddress {
 Result<SocketAddress> local_address(int fd);
 Result<SocketAddress> peer_address(int fd);
 
-// A non-blocking, close-on-exec listening socket. TCP: SO_REUSEADDR, TCP_NODELAY (inherited by accepted
-// sockets, tcp(7)), IPv6 only for IPv6 addresses. A stale Unix socket file, which nobody listens on, is
+// A non-blocking, close-on-exec listening socket. TCP: SO_REUSEADDR; TCP_NODELAY and keepalive
+// probes after 5 min of silence, so that peers that have vanished are noticed (both inherited by accepted
+// sockets, tcp(7)); IPv6 only for IPv6 addresses. A stale Unix socket file, which nobody listens on, is
 // replaced; a live one is an error. `backlog` is cut by net.core.somaxconn.
 Result<Descriptor> listen_on(const SocketAddress& address, int backlog);
 

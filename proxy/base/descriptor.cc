@@ -1,6 +1,7 @@
 #include "proxy/base/descriptor.h"
 
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -25,6 +26,11 @@ Result<void> set_nonblocking(int fd, bool on) {
   if (wanted != flags && ::fcntl(fd, F_SETFL, wanted) != 0)
     return fail_errno("cannot set the flags of a descriptor");
   return {};
+}
+
+bool has_bytes(int fd) {
+  int bytes = 0;
+  return ::ioctl(fd, FIONREAD, &bytes) == 0 && bytes > 0;
 }
 
 }  // namespace relayd

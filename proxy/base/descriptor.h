@@ -42,4 +42,7 @@ Result<PipeEnds> make_pipe(int extra_flags = 0);
 // change.
 Result<void> set_nonblocking(int fd, bool on);
 
+// Whether a read of a connected socket or a pipe would give bytes now.
+bool has_bytes(int fd);
+
 }  // namespace relayd

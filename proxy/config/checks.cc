@@ -285,11 +285,21 @@ void check_service(const Section& services, const Service& service, std::vector<
   section.bounded("hold.max_connections", service.hold.max_connections, 1, 10'000'000);
   section.bounded("hold.timeout", service.hold.timeout, 1ms, 24h);
   section.bounded("hold.release_rate", service.hold.release_rate, 0, 1'000'000);
-  if (service.rollover.close_spread > service.rollover.graceful_timeout) {
+  const Duration longest =
+      std::max(service.rollover.graceful_timeout, service.rollover.tunnel_timeout.value_or(Duration::zero()));
+  if (service.rollover.close_spread > longest) {
     section.fault("rollover.close_spread",
                   "longer than graceful_timeout (" + format_duration(service.rollover.close_spread) +
-                      " and " + format_duration(service.rollover.graceful_timeout) +
+                      " and " + format_duration(longest) +
                       "), at whose end everything is closed: make it at most as long");
+  }
+  if (service.rollover.tunnel_timeout) {
+    section.bounded("rollover.tunnel_timeout", *service.rollover.tunnel_timeout, 0s, 8760h);
+  }
+  if (service.protocol == Protocol::kTcp) {
+    const std::string cure = "has no effect with 'protocol: tcp': write 'protocol: http', or remove it";
+    if (service.forwarded_headers) section.fault("forwarded_headers", cure);
+    if (service.rollover.tunnel_timeout) section.fault("rollover.tunnel_timeout", cure);
   }
   check_transparent(section, service);
 }

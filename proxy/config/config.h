@@ -151,10 +151,6 @@ struct Service {
   // "host:port", ":port" (every address of both families), "[v6]:port", "unix:/path", "fd:NAME".
   std::vector<std::string> listen;
   Protocol protocol = Protocol::kAuto;
-  // Written in the file or given as a flag (whoever sets `protocol` sets this too), not left at its default.
-  // Until auto and http are built, the default runs as tcp, and they are refused only where somebody asked
-  // for them.
-  bool protocol_written = false;
   ProxyProtocolOptions proxy_protocol;
   bool forwarded_headers = false;
   bool transparent = false;

@@ -17,8 +17,6 @@ struct Refusal {
   const char* cure;
 };
 
-std::string on(bool wanted, const char* value = "true") { return wanted ? value : ""; }
-
 std::string longer_than_zero(Duration value) {
   return value > Duration::zero() ? format_duration(value) : "";
 }
@@ -29,12 +27,6 @@ std::string written(const Amount& amount) {
 
 // Whoever builds a feature deletes its line.
 constexpr Refusal kRefusals[] = {
-    {"protocol",
-     [](const Service& s) {
-       return s.protocol_written && s.protocol != Protocol::kTcp ? std::string(to_string(s.protocol)) : "";
-     },
-     "write 'tcp' or leave the key out: bytes are relayed as they are"},
-    {"forwarded_headers", [](const Service& s) { return on(s.forwarded_headers); }, "write 'false'"},
     {"backend.address",
      [](const Service& s) {
        const bool built =
@@ -50,11 +42,6 @@ constexpr Refusal kRefusals[] = {
     {"backend.targets",
      [](const Service& s) { return s.backend.targets.empty() ? "" : in_quotes(s.backend.targets[0]); },
      "give 'command', which relayd starts itself"},
-    {"rollover.tunnel_timeout",
-     [](const Service& s) {
-       return s.rollover.tunnel_timeout ? format_duration(*s.rollover.tunnel_timeout) : std::string();
-     },
-     "leave the key out: graceful_timeout holds for every connection"},
     {"rollover.surge",
      [](const Service& s) { return s.rollover.surge == Amount{} ? "" : written(s.rollover.surge); },
      "write '100%'"},

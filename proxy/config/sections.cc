@@ -118,19 +118,10 @@ inline constexpr auto kKeys<Hold> = std::to_array<Key<Hold>>({
     {"release_rate", number<&Hold::release_rate, parse_count>},
 });
 
-namespace {
-
-void read_protocol(Reader& reader, const Node& node, Service& service) {
-  read(reader, node, service.protocol);
-  service.protocol_written = true;
-}
-
-}  // namespace
-
 template <>
 inline constexpr auto kKeys<Service> = std::to_array<Key<Service>>({
     {"listen", into<&Service::listen>},
-    {"protocol", read_protocol},
+    {"protocol", into<&Service::protocol>},
     {"proxy_protocol", into<&Service::proxy_protocol>},
     {"forwarded_headers", into<&Service::forwarded_headers>},
     {"transparent", into<&Service::transparent>},

@@ -87,7 +87,6 @@ config::Config config_from(const Flags& flags, std::vector<std::string> command,
   service.listen = flags.listen;
   service.backend.command = std::move(command);
   service.health.path = flags.health_path;
-  service.protocol_written = !flags.protocol.empty();
   config.control.socket = flags.control;
   config.pid_file = flags.pid_file;
   config.admin_listen = flags.admin;
@@ -132,7 +131,7 @@ void define_flags(CLI::App& app, Flags& flags) {
   text("--ready-timeout", flags.ready_timeout, "How long a new generation may take to get ready (30s)",
        "TIME");
   text("--address", flags.address, "How the command listens: port (default), socket", "KIND");
-  text("--protocol", flags.protocol, "tcp", "NAME");
+  text("--protocol", flags.protocol, "What clients speak: auto (default), http, tcp", "NAME");
   text("--control", flags.control, "The control socket, for relayctl", "PATH");
   text("--pid-file", flags.pid_file, "Write relayd's PID here", "FILE");
   text("--admin", flags.admin, "Metrics and health pages", "ADDRESS");

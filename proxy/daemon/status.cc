@@ -49,6 +49,7 @@ control::InstanceStatus instance_status(const rollover::Driver& driver, rollover
   if (const net::EndpointLoad* load = driver.load(generation, index)) {
     status.connections = load->active.load(std::memory_order_relaxed);
     status.connections_total = load->connections.load(std::memory_order_relaxed);
+    status.requests = load->requests.load(std::memory_order_relaxed);
   }
   return status;
 }
@@ -61,6 +62,7 @@ control::GenerationStatus generation_status(const rollover::Driver& driver, cons
   status.state = not_yet ? "starting" : to_string(g.state);
   status.age_ms = (monotonic_now() - g.began).count();
   status.connections = driver.connections(g.number);
+  status.requests = driver.requests(g.number);
   if (g.due && g.state == rollover::GenerationState::kDraining) status.cut_in_ms = ms_until(*g.due);
   if (g.due && g.state == rollover::GenerationState::kStarting) status.ready_in_ms = ms_until(*g.due);
   for (std::size_t i = 0; i < g.instances.size(); ++i) {
@@ -81,6 +83,10 @@ void fill_counts(control::ServiceStatus& status, const net::ServiceCounts& count
   status.bytes_in = counts.bytes_in;
   status.bytes_out = counts.bytes_out;
   status.proxy_refused = counts.proxy_refused;
+  status.requests = counts.requests;
+  status.crossings = counts.crossings;
+  status.sent_again = counts.sent_again;
+  status.answered = counts.answered;
 }
 
 }  // namespace

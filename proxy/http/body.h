@@ -34,6 +34,8 @@ class Body {
   // count <= unread()
   void skip(std::uint64_t count);
 
+  // The message ends after unread() bytes: a read of no more leaves what follows it alone.
+  bool is_length() const { return state_ == State::kLength; }
   bool done() const { return state_ == State::kDone; }
   // The sender may end here without cutting the message short.
   bool may_end() const { return state_ == State::kDone || state_ == State::kUntilClose; }

@@ -177,8 +177,9 @@ Worker::Accepted Worker::accept_one(ServiceState& service, const ListenerSlot& s
 bool Worker::reserve(ServiceState& service, bool held) {
   ServiceShared& shared = *service.shared;
   const std::uint32_t most = service.settings.max_connections;
-  if (shared.active.fetch_add(1, std::memory_order_relaxed) >= most && most != 0) {
+  while (shared.active.fetch_add(1, std::memory_order_relaxed) >= most && most != 0) {
     shared.active.fetch_sub(1, std::memory_order_relaxed);
+    if (close_idlest(service)) continue;
     report_full(service, "limits.max_connections is reached; further clients wait in the kernel's queue");
     return false;
   }

@@ -2,15 +2,28 @@
 
 #include <sys/mman.h>
 
+#include <cstring>
 #include <new>
 
 namespace relayd::net {
 
+void Chunk::append(std::string_view bytes) {
+  std::memcpy(data() + end, bytes.data(), bytes.size());
+  end += bytes.size();
+}
+
+void Chunk::drop_front(std::size_t count) {
+  begin += count;
+  std::memmove(data(), data() + begin, end - begin);
+  end -= begin;
+  begin = 0;
+}
+
 ChunkPool::~ChunkPool() {
   for (Chunk* chunk : chunks_) {
-    if (chunk != nullptr) ::munmap(chunk, sizeof(Chunk));
+    if (chunk != nullptr) unmap(chunk);
   }
-  for (Chunk* chunk : spares_) ::munmap(chunk, sizeof(Chunk));
+  for (Chunk* chunk : spares_) unmap(chunk);
 }
 
 Index ChunkPool::borrow() {
@@ -20,9 +33,10 @@ Index ChunkPool::borrow() {
     spares_.pop_back();
   } else {
     // Mapped, not malloc'ed: giving it back must give it to the kernel, whatever lies above it on the heap.
-    void* memory = ::mmap(nullptr, sizeof(Chunk), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* memory =
+        ::mmap(nullptr, size_ + sizeof(Chunk), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc();
-    chunk = new (memory) Chunk;
+    chunk = new (memory) Chunk{.capacity = size_};
   }
   chunk->begin = chunk->end = 0;
   ++in_use_;
@@ -41,11 +55,13 @@ void ChunkPool::give_back(Index index) {
   chunks_[index] = nullptr;
   numbers_.push_back(index);
   --in_use_;
-  if (spares_.size() < kSpares) {
+  if (spares_.size() < most_spares_) {
     spares_.push_back(chunk);
   } else {
-    ::munmap(chunk, sizeof(Chunk));
+    unmap(chunk);
   }
 }
+
+void ChunkPool::unmap(Chunk* chunk) const { ::munmap(chunk, size_ + sizeof(Chunk)); }
 
 }  // namespace relayd::net

@@ -1,29 +1,40 @@
 #pragma once
 
 #include <cstddef>
-#include <memory>
+#include <string_view>
 #include <vector>
 
 #include "proxy/net/connection.h"
 
 namespace relayd::net {
 
-// What one recv may give, and what one direction may have parked: with its bounds, 64 KiB of whole pages.
-inline constexpr std::size_t kChunkSize = std::size_t{64} * 1024 - 2 * sizeof(std::size_t);
-
-// Bytes that were read and could not be sent yet.
+// Bytes that were read and could not be sent yet, or may have to be sent again. They stand behind it.
 struct Chunk {
   std::size_t begin = 0;
   std::size_t end = 0;
-  char data[kChunkSize];
-};
-static_assert(sizeof(Chunk) == std::size_t{64} * 1024);
+  const std::size_t capacity;
 
-// The parked chunks of one worker. A few empty ones are kept; the others go back to the kernel, so that a
-// burst leaves nothing behind. Not thread-safe.
+  char* data() { return reinterpret_cast<char*>(this + 1); }
+  std::string_view bytes() { return {data() + begin, end - begin}; }
+  std::size_t room() const { return capacity - end; }
+  void append(std::string_view bytes);  // at most room()
+  void drop_front(std::size_t count);   // and moves the rest to the front
+};
+
+// What one recv may give, and what one direction may have parked.
+inline constexpr std::size_t kReadSize = std::size_t{64} * 1024;
+// With the chunk's bounds whole pages, and room for the lines that relayd adds to a request besides. A small
+// one, of a page, holds what most HTTP requests are.
+inline constexpr std::size_t kChunkSize = std::size_t{68} * 1024 - sizeof(Chunk);
+inline constexpr std::size_t kSmallChunkSize = std::size_t{4} * 1024 - sizeof(Chunk);
+
+// The chunks of one worker, of one size. Some empty ones are kept; the others go back to the kernel, so that
+// a burst leaves nothing behind. Not thread-safe.
 class ChunkPool {
  public:
-  ChunkPool() = default;
+  // `size`: of the bytes in one; with sizeof(Chunk) whole pages.
+  explicit ChunkPool(std::size_t size = kChunkSize, std::size_t spares = 16)
+      : size_(size), most_spares_(spares) {}
   ~ChunkPool();
   ChunkPool(const ChunkPool&) = delete;
   ChunkPool& operator=(const ChunkPool&) = delete;
@@ -34,8 +45,10 @@ class ChunkPool {
   std::size_t in_use() const { return in_use_; }
 
  private:
-  static constexpr std::size_t kSpares = 16;  // 1 MiB a worker
+  void unmap(Chunk* chunk) const;
 
+  const std::size_t size_;
+  const std::size_t most_spares_;
   std::vector<Chunk*> chunks_;  // mapped; null where the number is free
   std::vector<Index> numbers_;  // free numbers
   std::vector<Chunk*> spares_;

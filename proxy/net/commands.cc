@@ -14,6 +14,11 @@ const char* state_name(const Connection& connection) {
   switch (connection.state) {
     case State::kGreeting:
       return "greeting";
+    case State::kIdle:
+      return "idle";
+    case State::kGuessing:
+    case State::kReading:
+      return "reading";
     case State::kHeld:
       return "held";
     case State::kConnecting:
@@ -50,7 +55,10 @@ void Worker::update_service(ServiceId id, const ServiceSettings& settings, const
     done();
     return;
   }
-  if (settings.idle_timeout != service->settings.idle_timeout) service->relist = service->relaying.size();
+  if (settings.idle_timeout != service->settings.idle_timeout) {
+    service->relist = service->relaying.size();
+    service->relist_idle = service->idle.size();
+  }
   service->settings = settings;
   room_made_ = true;
   if (!service->route.empty()) queue_release(*service);  // those whom only the old pace kept back
@@ -67,6 +75,15 @@ void Worker::stop_accepting(ServiceId id, std::function<void()> done) {
   }
   drop_listeners(*service, {}, [this, id, done = std::move(done)] {
     ServiceState& stopping = *services_[id];
+    stopping.stopping = true;
+    if (exchanges_.in_use() > 0) {
+      sweeps_.push_back({.service = id,
+                         .what = Sweep::What::kIdle,
+                         .generation = 0,
+                         .instance = -1,
+                         .next = 0,
+                         .done = nullptr});
+    }
     stopping.given_out.push_back(done);
     stopping.give_out_by = now_ + stopping.settings.graceful_timeout;
     want_tick();
@@ -137,16 +154,25 @@ void Worker::drain(ServiceId id, std::uint32_t generation, int instance, std::fu
   }
   service->drains.push_back({generation, instance, std::move(done)});
   check_drains(*service);
+  const bool may_move = service->settings.protocol != config::Protocol::kTcp || exchanges_.in_use() > 0;
+  if (!may_move || service->drains.empty()) return;
+  sweeps_.push_back({.service = id,
+                     .what = Sweep::What::kMove,
+                     .generation = generation,
+                     .instance = instance,
+                     .next = 0,
+                     .done = nullptr});
 }
 
-void Worker::cut(ServiceId id, std::uint32_t generation, int instance) {
+void Worker::cut(ServiceId id, std::uint32_t generation, int instance, ConnectionKind kind) {
   if (find(id) == nullptr) return;
   sweeps_.push_back({.service = id,
                      .what = Sweep::What::kGeneration,
                      .generation = generation,
                      .instance = instance,
                      .next = 0,
-                     .done = nullptr});
+                     .done = nullptr,
+                     .kind = kind});
 }
 
 void Worker::process_ended(ServiceId id, std::uint32_t generation, int instance) {
@@ -166,6 +192,7 @@ void Worker::close_held(ServiceId id) {
     if (slot.fd >= 0 && slot.service == id && slot.leaving) end_leaving(slot);
   }
   end_giving_out(*service);
+  service->closing = true;
   sweeps_.push_back({.service = id,
                      .what = Sweep::What::kHeld,
                      .generation = 0,

@@ -1,7 +1,6 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -25,11 +24,6 @@ int pending_error(int fd) {
   return ::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 ? error : errno;
 }
 
-bool has_bytes(int fd) {
-  int bytes = 0;
-  return ::ioctl(fd, FIONREAD, &bytes) == 0 && bytes > 0;
-}
-
 }  // namespace
 
 // A client with nothing left to say before: to an instance, or to those who wait. `reserved`: its place among
@@ -40,7 +34,7 @@ void Worker::place(ServiceState& service, Index index, bool reserved) {
     return;
   }
   if (reserved) service.shared->held.fetch_sub(1, std::memory_order_relaxed);
-  connect(service, index);
+  start(service, index);
 }
 
 // The connection is in no list and has no backend; afterwards it is connecting, relaying, held or closed.
@@ -56,13 +50,17 @@ void Worker::connect(ServiceState& service, Index index) {
     const Index endpoint = next_endpoint(service, connection, reach);
     if (endpoint == kNone) break;
     const Attempt outcome = attempt(service, index, endpoint);
-    if (outcome == Attempt::kUnderWay) return;
+    if (outcome == Attempt::kUnderWay) {
+      relay_.keep_first(connection);
+      return;
+    }
     if (outcome == Attempt::kBusy) reach = Reach::kBusy;
     if (outcome == Attempt::kShortage) {
       reach = Reach::kDown;
       break;
     }
   }
+  relay_.keep_first(connection);
   hold_again(service, index, reach);
 }
 
@@ -99,9 +97,9 @@ Worker::Attempt Worker::attempt(ServiceState& service, Index index, Index endpoi
   }
   // Not where a dead loopback address may have answered itself: see connected_to_itself().
   const bool sure = service.reach == Reach::kOpen && !endpoints_[endpoint].has_failed;
-  const bool early = begun && !at_once && sure && address.is_loopback();
+  const bool early = at_once || (begun && sure && address.is_loopback());
   const bool connected =
-      at_once || (early && try_early(service, connection, endpoints_[endpoint].endpoint, error));
+      early && (try_early(service, connection, endpoints_[endpoint].endpoint, error) || at_once);
   if (error != 0) {
     ::close(fd);
     connection.fd[kBackend] = -1;
@@ -216,8 +214,16 @@ std::string Worker::header_of(const Connection& connection, ProxyVersion version
 // connected. `error`: the connect has failed.
 bool Worker::try_early(ServiceState& service, Connection& connection, const Endpoint& endpoint, int& error) {
   const std::uint64_t before = connection.bytes_in;
-  int outcome = introduce(connection, endpoint.send_proxy, has_bytes(connection.fd[kClient]));
-  if (outcome == 0) outcome = relay_.run_early(connection);
+  const bool more = connection.parked[kClient] != kNone || !relay_.first_bytes().empty() ||
+                    has_bytes(connection.fd[kClient]);
+  int outcome = introduce(connection, endpoint.send_proxy, more);
+  // What decides is to be read by decide().
+  if (outcome == 0 && (connection.flags & kUndecided)) outcome = EAGAIN;
+  if (outcome == 0) {
+    outcome = connection.exchange != kNone
+                  ? relay_.run_http_early(connection, exchanges_[connection.exchange])
+                  : relay_.run_early(connection);
+  }
   note_traffic(service, connection, before, connection.bytes_out);
   if (outcome == 0) return true;
   if (outcome == EAGAIN) return false;
@@ -279,6 +285,8 @@ void Worker::established(ServiceState& service, Index index) {
     }
   }
   endpoints_.note_success(connection.endpoint);
+  if (connection.exchange != kNone)
+    exchanges_[connection.exchange].flags &= static_cast<std::uint16_t>(~kReused);
   entry.endpoint.load->connections.fetch_add(1, std::memory_order_relaxed);
   unlist(service, index);
   connection.state = State::kRelaying;

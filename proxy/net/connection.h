@@ -44,10 +44,15 @@ inline constexpr unsigned kBackend = 1;
 //                        |      | client ended, or 30 s      | left, or 30 s still: RST
 //                        v      v                            v
 //                      kClosed (until the end of the turn) --> kFree
-// Every state but kFree has a way to kClosed by a timeout, cut(), or the client's going away.
+// HTTP: kIdle between two requests, without a backend; kReading while the head of a request is incomplete,
+// with a backend or without, and kGuessing while it may also be none; between two requests with a backend it
+// is kRelaying. Every state but kFree has a way to kClosed by a timeout, cut(), or the client's going away.
 enum class State : std::uint8_t {
   kFree,
   kGreeting,
+  kIdle,
+  kGuessing,
+  kReading,
   kHeld,
   kConnecting,
   kRelaying,
@@ -86,10 +91,13 @@ enum ConnectionFlag : std::uint8_t {
   kWaited = 4,         // has been held
   kIntroduced = 8,     // the PROXY header has been sent on this backend connection
   kHoldPromised = 16,  // while it is greeting: it has a place among those who wait
+  kUndecided = 32,     // `protocol: auto`: no byte has been carried, so that it may be anything
+  kTunnel = 64,        // HTTP once, and opaque after a 101 or a CONNECT
 };
 
 // Connection::parked names a chunk, or with this bit a pipe.
 inline constexpr Index kPipeBit = Index{1} << 31;
+inline constexpr Index kSmallBit = Index{1} << 30;  // of a chunk that is a small one
 constexpr bool is_pipe(Index parked) { return parked != kNone && (parked & kPipeBit) != 0; }
 
 // Resets before any byte was carried, after which they are taken for the backend's will and passed on.
@@ -105,7 +113,8 @@ struct Connection {
   Index previous = kNone;            // in the one list of its service that it is in
   Index next = kNone;
   Index endpoint = kNone;
-  Index origin = kNone;  // addresses that the client's PROXY header told
+  Index origin = kNone;    // addresses that the client's PROXY header told
+  Index exchange = kNone;  // of an HTTP client
   Tick opened = 0;
   Tick active = 0;      // last byte, or the last change of state
   Tick due = 0;         // when its list looks at it next; kResetting: bytes still leaving at the last look
@@ -126,5 +135,10 @@ struct Connection {
 // 128 B of user memory per idle pair is the promise, all tables included.
 static_assert(sizeof(Connection) <= 104);
 static_assert(std::is_trivially_copyable_v<Connection>);
+
+constexpr bool is_a(const Connection& connection, ConnectionKind kind) {
+  const bool tunnel = (connection.flags & kTunnel) != 0;
+  return kind == ConnectionKind::kAll || tunnel == (kind == ConnectionKind::kTunnels);
+}
 
 }  // namespace relayd::net

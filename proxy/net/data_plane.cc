@@ -113,6 +113,8 @@ ServiceSettings settings_of(const config::Service& service) {
                            .idle_timeout = to_ticks(service.limits.idle_timeout),
                            .hold_timeout = to_ticks(service.hold.timeout),
                            .graceful_timeout = to_ticks(service.rollover.graceful_timeout),
+                           .protocol = service.protocol,
+                           .forwarded_headers = service.forwarded_headers,
                            .accept_proxy = service.proxy_protocol.accept,
                            .transparent = service.transparent,
                            .release_rate = service.hold.release_rate};
@@ -176,12 +178,12 @@ void DataPlane::drain(ServiceId id, std::uint32_t generation, int instance, std:
       });
 }
 
-void DataPlane::cut(ServiceId id, std::uint32_t generation, int instance) {
-  impl_->to_all([=](Worker& worker) { worker.cut(id, generation, instance); });
+void DataPlane::cut(ServiceId id, std::uint32_t generation, int instance, ConnectionKind kind) {
+  impl_->to_all([=](Worker& worker) { worker.cut(id, generation, instance, kind); });
 }
 
-void DataPlane::spread_closes(ServiceId id, std::uint32_t generation, Duration over) {
-  impl_->to_all([=](Worker& worker) { worker.spread_closes(id, generation, to_ticks(over)); });
+void DataPlane::spread_closes(ServiceId id, std::uint32_t generation, ConnectionKind kind, Duration over) {
+  impl_->to_all([=](Worker& worker) { worker.spread_closes(id, generation, kind, to_ticks(over)); });
 }
 
 void DataPlane::process_ended(ServiceId id, std::uint32_t generation, int instance) {
@@ -208,6 +210,10 @@ ServiceCounts DataPlane::counts(ServiceId id) const {
     sum.cut += worker.cut.load(std::memory_order_relaxed);
     sum.bytes_in += worker.bytes_in.load(std::memory_order_relaxed);
     sum.bytes_out += worker.bytes_out.load(std::memory_order_relaxed);
+    sum.requests += worker.requests.load(std::memory_order_relaxed);
+    sum.crossings += worker.crossings.load(std::memory_order_relaxed);
+    sum.sent_again += worker.sent_again.load(std::memory_order_relaxed);
+    sum.answered += worker.answered.load(std::memory_order_relaxed);
     sum.proxy_refused += worker.proxy_refused.load(std::memory_order_relaxed);
   }
   return sum;

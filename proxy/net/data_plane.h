@@ -30,7 +30,8 @@ struct ConnectionInfo {
   std::string client;            // address, as its PROXY header told it if there is one; "unix:"
   std::uint32_t generation = 0;  // 0 while held
   std::uint16_t instance = 0;
-  std::string state;  // "greeting", "held", "connecting", "relaying", "half-closed", "lingering"
+  std::string
+      state;  // "greeting", "idle", "reading", "held", "connecting", "relaying", "half-closed", "lingering"
   Duration age{};
   Duration idle{};
   std::uint64_t bytes_in = 0;   // from the client
@@ -56,6 +57,11 @@ struct ServiceCounts {
   std::uint64_t bytes_in = 0;
   std::uint64_t bytes_out = 0;
   std::uint64_t proxy_refused = 0;  // clients closed for want of a valid PROXY header
+  // HTTP:
+  std::uint64_t requests = 0;    // answered by an instance
+  std::uint64_t crossings = 0;   // clients whose request went to another generation than the one before
+  std::uint64_t sent_again = 0;  // requests sent to a second instance, as the first gave no answer
+  std::uint64_t answered = 0;    // by relayd itself: 4xx, 5xx
 };
 
 struct Events {
@@ -108,10 +114,10 @@ class DataPlane {
   void drain(ServiceId id, std::uint32_t generation, int instance, std::uint64_t token);
   // Closes every connection of the generation (or of its one instance) now; a pending drain() then reports. A
   // client whose connect is still under way has lost nothing yet: it is held and goes by the current route.
-  void cut(ServiceId id, std::uint32_t generation, int instance);
-  // Closes the generation's connections one by one, evenly over this time; a set_route() that names it again
-  // ends that. cut() is for what is left.
-  void spread_closes(ServiceId id, std::uint32_t generation, Duration over);
+  void cut(ServiceId id, std::uint32_t generation, int instance, ConnectionKind kind = ConnectionKind::kAll);
+  // Closes the generation's connections of the kind one by one, evenly over this time, but for clients whose
+  // HTTP request is being answered; a set_route() that names it again ends that. cut() is for what is left.
+  void spread_closes(ServiceId id, std::uint32_t generation, ConnectionKind kind, Duration over);
   // The process of an instance that is on its way out has ended: its connections end when its last bytes have
   // been passed on, also where the client keeps its half open.
   void process_ended(ServiceId id, std::uint32_t generation, int instance);

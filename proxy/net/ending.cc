@@ -43,10 +43,26 @@ void Worker::list_relaying(ServiceState& service, Index index) {
   if (service.settings.idle_timeout != 0) want_tick();
 }
 
+void Worker::list_idle(ServiceState& service, Index index) {
+  slab_[index].due = now_ + idle_period(service);
+  service.idle.push_back(slab_, index);
+  if (service.settings.idle_timeout != 0) want_tick();
+}
+
+// Afterwards it is in no list, and in no state until it is put into another one.
 void Worker::unlist(ServiceState& service, Index index) {
   switch (slab_[index].state) {
     case State::kGreeting:
       service.greeting.remove(slab_, index);
+      break;
+    case State::kIdle:
+      service.idle.remove(slab_, index);
+      break;
+    case State::kGuessing:
+      service.guessing.remove(slab_, index);
+      break;
+    case State::kReading:
+      service.reading.remove(slab_, index);
       break;
     case State::kHeld:
       leave_hold(service, index);
@@ -63,8 +79,9 @@ void Worker::unlist(ServiceState& service, Index index) {
       break;
     case State::kFree:
     case State::kClosed:
-      break;
+      return;
   }
+  slab_[index].state = State::kFree;
 }
 
 // The backend's process has ended. Its last bytes may still be on their way; after them a client that goes on
@@ -83,7 +100,7 @@ void Worker::begin_linger(Index index) {
   unlist(service, index);
   connection.state = State::kLingering;
   connection.active = now_;
-  ::close(connection.fd[kBackend]);
+  if (connection.fd[kBackend] >= 0) ::close(connection.fd[kBackend]);
   connection.fd[kBackend] = -1;
   service.ending.push_back(slab_, index);
   want_tick();
@@ -128,6 +145,7 @@ void Worker::close_connection(Index index, bool reset) {
     connection.fd[side] = -1;
   }
   if (connection.origin != kNone) origins_.drop(connection.origin);
+  end_exchange(connection);
   if (connection.flags & kHoldPromised) service.shared->promised.fetch_sub(1, std::memory_order_relaxed);
   connection.state = State::kClosed;
   connection.flags = 0;
@@ -142,15 +160,18 @@ void Worker::close_connection(Index index, bool reset) {
 bool Worker::tick_service(ServiceState& service) {
   expire_greetings(service);
   expire_held(service);
+  expire_reading(service);
   expire_connecting(service);
-  expire_idle(service);
+  expire_idle(service, service.relaying, service.relist);
+  expire_idle(service, service.idle, service.relist_idle);
   tick_ending(service);
   check_given_out(service);
   const bool paced = service.settings.release_rate != 0 && !service.held.empty();
   if (paced || (service.reach != Reach::kOpen && reached(now_, service.retry_at))) release(service);
-  return !service.given_out.empty() || !service.greeting.empty() || !service.held.empty() ||
-         !service.ending.empty() || (service.settings.connect_timeout != 0 && !service.connecting.empty()) ||
-         (service.settings.idle_timeout != 0 && !service.relaying.empty());
+  return !service.given_out.empty() || !service.greeting.empty() || !service.guessing.empty() ||
+         !service.reading.empty() || !service.held.empty() || !service.ending.empty() ||
+         (service.settings.connect_timeout != 0 && !service.connecting.empty()) ||
+         (service.settings.idle_timeout != 0 && (!service.relaying.empty() || !service.idle.empty()));
 }
 
 void Worker::expire_connecting(ServiceState& service) {
@@ -163,23 +184,27 @@ void Worker::expire_connecting(ServiceState& service) {
   }
 }
 
-void Worker::expire_idle(ServiceState& service) {
+void Worker::expire_idle(ServiceState& service, IndexList& list, std::size_t& relist) {
   const Tick timeout = service.settings.idle_timeout;
   if (timeout == 0) return;
   Index relist_in_this_turn = kSweepSlice;
-  for (std::size_t left = service.relaying.size(); left > 0; --left) {
-    const Index index = service.relaying.front();
-    if (service.relist > 0) {
+  for (std::size_t left = list.size(); left > 0 && !list.empty(); --left) {
+    const Index index = list.front();
+    if (relist > 0) {
       if (relist_in_this_turn-- == 0) return;
-      --service.relist;
+      --relist;
     } else if (!reached(now_, slab_[index].due)) {
       return;
     }
-    if (reached(now_, slab_[index].active + timeout)) {
-      close_connection(index);
+    Connection& connection = slab_[index];
+    if (!reached(now_, connection.active + timeout)) {
+      list.remove(slab_, index);
+      connection.due = now_ + idle_period(service);
+      list.push_back(slab_, index);
+    } else if (connection.exchange != kNone && exchanges_[connection.exchange].stage == Stage::kUnanswered) {
+      answer_http(service, index, 504, "the app has not answered in time");
     } else {
-      service.relaying.remove(slab_, index);
-      list_relaying(service, index);
+      close_connection(index);
     }
   }
 }
@@ -231,7 +256,17 @@ void Worker::sweep_one(const Sweep& sweep, Index index) {
   ServiceState& service = service_of(connection);
   switch (sweep.what) {
     case Sweep::What::kHeld:
-      if (connection.state == State::kHeld) close_connection(index);
+      if (connection.state == State::kHeld) send_away(service, index);
+      return;
+    case Sweep::What::kMove:
+      // At a stop there is nobody to go to: they stay with their backend until they are idle.
+      if (!service.stopping && connection.endpoint != kNone &&
+          is_of(endpoints_[connection.endpoint].endpoint, sweep.generation, sweep.instance)) {
+        move_on(service, index);
+      }
+      return;
+    case Sweep::What::kIdle:
+      if (is_idle(connection)) close_connection(index);
       return;
     case Sweep::What::kEnded:
       if (connection.endpoint == kNone ||
@@ -248,11 +283,22 @@ void Worker::sweep_one(const Sweep& sweep, Index index) {
           !is_of(endpoints_[connection.endpoint].endpoint, sweep.generation, sweep.instance)) {
         return;
       }
+      if (!is_a(connection, sweep.kind)) return;
       if (connection.state == State::kConnecting) {  // it has lost nothing yet: to whoever serves now
         unlist(service, index);
         leave_backend(service, connection);
         connect(service, index);
         return;
+      }
+      if ((connection.flags & kUndecided) && !service.stopping) return move_on(service, index);
+      if (connection.exchange != kNone) {
+        const Stage stage = exchanges_[connection.exchange].stage;
+        if (stage == Stage::kAwaited && !service.stopping) return move_on(service, index);
+        if (stage == Stage::kUnanswered && send_again(service, index)) return;
+        if (stage == Stage::kUnanswered) {  // so that nobody takes the end for leave to send it again
+          add(service.counters->cut, 1);
+          return answer_http(service, index, 504, "the app was stopped before it had answered");
+        }
       }
       break;
     case Sweep::What::kAll:

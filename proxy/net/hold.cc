@@ -47,7 +47,11 @@ void Worker::hold(ServiceState& service, Index index, bool reserved) {
   service.held.insert_after(slab_, after, index);
   service.last_returned = index;
   want_tick();
-  if (!watch(index, kClient)) close_connection(index);
+  if (!watch(index, kClient)) {
+    close_connection(index);
+  } else if (service.closing) {
+    send_away(service, index);
+  }
 }
 
 void Worker::hold_again(ServiceState& service, Index index, Reach reach) {
@@ -91,8 +95,8 @@ void Worker::release(ServiceState& service) {
     if (!may_release(service)) return;
     if (probe) service.retry_at = now_ + kRetryPause;
     const Index index = service.held.front();
-    leave_hold(service, index);
-    connect(service, index);
+    unlist(service, index);
+    start(service, index);
     if (probe) return;
   }
   if (!service.route.empty()) queue_release(service);
@@ -114,18 +118,29 @@ bool Worker::may_release(const ServiceState& service) const {
   return false;
 }
 
-// While they are only kept back by the pace, nobody is sent away for having waited too long.
+// Has waited for longer than hold.timeout.
+void Worker::send_away(ServiceState& service, Index index) {
+  if (!speaks_http(service, slab_[index])) {
+    close_connection(index);
+  } else if (service.route.empty()) {
+    answer_http(service, index, 503, "no instance of the app is ready; try again");
+  } else {
+    answer_http(service, index, 502, "no instance of the app could be connected");
+  }
+}
+
+// While they are only kept back by the pace, nobody is sent away.
 void Worker::expire_held(ServiceState& service) {
   if (service.settings.hold_timeout == 0) return;
   for (Index index = service.held.front(); index != kNone;) {
     const Index next = slab_[index].next;
     if (reached(now_, slab_[index].held_since + service.settings.hold_timeout)) {
       if (service.settings.release_rate != 0 && !service.route.empty() && service.reach == Reach::kOpen) {
-        leave_hold(service, index);
-        connect(service, index);
+        unlist(service, index);
+        start(service, index);
       } else {
         add(service.counters->hold_timeouts, 1);
-        close_connection(index);
+        send_away(service, index);
       }
     }
     index = next;

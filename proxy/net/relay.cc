@@ -17,19 +17,6 @@ void count(Connection& connection, unsigned from, std::size_t size) {
   (from == kClient ? connection.bytes_in : connection.bytes_out) += size;
 }
 
-// As recv(2). That of a Unix socket stops short behind bytes that came with descriptors, which the kernel
-// drops here; it tells so by MSG_CTRUNC.
-ssize_t receive(Connection& connection, unsigned from, char* to, std::size_t size) {
-  if (!(connection.side[from] & kIsUnix)) return ::recv(connection.fd[from], to, size, 0);
-  iovec bytes{.iov_base = to, .iov_len = size};
-  msghdr message{};
-  message.msg_iov = &bytes;
-  message.msg_iovlen = 1;
-  const ssize_t got = ::recvmsg(connection.fd[from], &message, 0);
-  if (got > 0 && (message.msg_flags & MSG_CTRUNC)) connection.side[from] |= kUrgent;
-  return got;
-}
-
 // The kernel tells an error once, and then only an end: what is read before anybody can be told is
 // remembered.
 void note_early_error(Connection& connection, int error) {
@@ -48,6 +35,7 @@ void end_flow_into(Connection& connection, unsigned failed) {
 }  // namespace
 
 bool untouched_backend_died(const Connection& connection, int send_error) {
+  if (connection.exchange != kNone) return false;  // its request is sent again by other rules
   if (connection.state != State::kRelaying || connection.bytes_in != 0 || connection.bytes_out != 0 ||
       connection.flow[kBackend] != Flow::kOpen || connection.flow[kClient] == Flow::kShut ||
       connection.rescues >= kMostRescues) {
@@ -101,13 +89,13 @@ Next Relay::settle(Connection& connection) {
   return Next::kWait;
 }
 
-Next Relay::pump(Connection& connection, unsigned from) {
+Next Relay::pump(Connection& connection, unsigned from, http::Body* body) {
   std::uint16_t& source = connection.side[from];
   const std::uint16_t& sink = connection.side[1 - from];
   std::size_t share = kShare;
   for (;;) {
     if (is_pipe(connection.parked[from])) {
-      if (const auto next = splice(connection, from, share)) return *next;
+      if (const auto next = splice(connection, from, share, body)) return *next;
     } else if (connection.parked[from] != kNone) {
       const Moved flushed = flush(connection, from);
       if (flushed == Moved::kReconnect) return Next::kReconnect;
@@ -119,13 +107,19 @@ Next Relay::pump(Connection& connection, unsigned from) {
       finish(connection, from);
       return Next::kWait;
     }
+    if (body != nullptr && body->done()) return Next::kWait;
     const bool discard = flow == Flow::kDiscard;
     if (!(source & kReadReady) || (!discard && !(sink & kWriteReady))) return Next::kWait;
     if (share == 0) return Next::kAgain;
-    if (!discard && connection.full_reads[from] >= kReadsBeforeSplice && begin_splicing(connection, from)) {
+    const bool long_enough = body == nullptr || body->unread() >= PipePool::kCapacity;
+    if (!discard && long_enough && connection.full_reads[from] >= kReadsBeforeSplice &&
+        begin_splicing(connection, from)) {
       continue;
     }
-    const ssize_t got = receive(connection, from, buffer_, sizeof buffer_);
+    const std::size_t wanted = body != nullptr && body->is_length()
+                                   ? std::min<std::uint64_t>(sizeof buffer_, body->unread())
+                                   : sizeof buffer_;
+    const ssize_t got = receive(connection, from, buffer_, wanted);
     if (got < 0) {
       if (errno == EINTR) continue;
       if (errno != EAGAIN) return source_failed(connection, from);
@@ -138,12 +132,21 @@ Next Relay::pump(Connection& connection, unsigned from) {
       continue;
     }
     const auto size = static_cast<std::size_t>(got);
-    const bool last = note_read(connection, from, size);
+    bool last = note_read(connection, from, size, wanted);
     share -= std::min(share, size);
+    std::size_t mine = size;
+    if (body != nullptr) {
+      mine = body->advance({buffer_, size});
+      excess_ = {buffer_ + mine, size - mine};
+      last = last && body->may_end() && !body->done();  // else it is not the end of the message that tells
+    }
     if (discard) continue;
-    if (const Next next = deliver(connection, from, size, last ? MSG_MORE : 0); next != Next::kWait)
-      return next;
+    if (mine > 0) {
+      const Next next = deliver(connection, from, mine, last ? MSG_MORE : 0);
+      if (next != Next::kWait) return next;
+    }
     if (sink & kFailed) return Next::kWait;
+    if (body != nullptr && !body->refusal().empty()) return Next::kRefused;
     if (last) connection.flow[from] = Flow::kDraining;
   }
 }
@@ -177,11 +180,11 @@ Next Relay::deliver(Connection& connection, unsigned from, std::size_t size, int
 Relay::Moved Relay::flush(Connection& connection, unsigned from) {
   const unsigned to = 1 - from;
   if (!(connection.side[to] & kWriteReady)) return Moved::kNotAll;
-  Chunk& chunk = chunks_[connection.parked[from]];
+  Chunk& chunk = chunk_of(connection.parked[from]);
   while (chunk.begin < chunk.end) {
     hasten(connection, to, chunk.end - chunk.begin);
     const ssize_t sent =
-        ::send(connection.fd[to], chunk.data + chunk.begin, chunk.end - chunk.begin, MSG_NOSIGNAL);
+        ::send(connection.fd[to], chunk.data() + chunk.begin, chunk.end - chunk.begin, MSG_NOSIGNAL);
     if (sent < 0) {
       const int error = errno;
       if (error == EINTR) continue;
@@ -202,30 +205,30 @@ Relay::Moved Relay::flush(Connection& connection, unsigned from) {
 }
 
 int Relay::run_early(Connection& connection) {
-  if (connection.parked[kClient] == kNone) {
-    const ssize_t got = receive(connection, kClient, buffer_, sizeof buffer_);
-    if (got < 0) note_early_error(connection, errno);
-    if (got <= 0) return EAGAIN;  // an end is met again once the backend is there
-    const auto size = static_cast<std::size_t>(got);
-    note_read(connection, kClient, size);
-    hasten(connection, kBackend, size);
-    const ssize_t sent = ::send(connection.fd[kBackend], buffer_, size, MSG_NOSIGNAL);
-    const int error = sent < 0 ? errno : 0;
-    const auto taken = static_cast<std::size_t>(std::max<ssize_t>(sent, 0));
-    count(connection, kClient, taken);
-    if (taken < size) park(connection, kClient, {buffer_ + taken, size - taken});
-    if (taken == size) connection.side[kBackend] |= kWriteReady;
-    return error;
-  }
-  Chunk& chunk = chunks_[connection.parked[kClient]];
-  if (const std::size_t room = kChunkSize - std::min(kChunkSize, chunk.end); room > 0) {
-    const ssize_t got = receive(connection, kClient, chunk.data + chunk.end, room);
+  if (connection.exchange != kNone) return EAGAIN;  // run_http() knows what may be sent
+  if (connection.parked[kClient] != kNone) return send_parked_early(connection);
+  if (first_ == 0 && read_first(connection).empty()) return EAGAIN;
+  const std::size_t size = std::exchange(first_, 0);
+  hasten(connection, kBackend, size);
+  const ssize_t sent = ::send(connection.fd[kBackend], buffer_, size, MSG_NOSIGNAL);
+  const int error = sent < 0 ? errno : 0;
+  const auto taken = static_cast<std::size_t>(std::max<ssize_t>(sent, 0));
+  count(connection, kClient, taken);
+  if (taken < size) park(connection, kClient, {buffer_ + taken, size - taken});
+  if (taken == size) connection.side[kBackend] |= kWriteReady;
+  return error;
+}
+
+int Relay::send_parked_early(Connection& connection) {
+  Chunk& chunk = chunk_of(connection.parked[kClient]);
+  if (chunk.room() > 0) {
+    const ssize_t got = receive(connection, kClient, chunk.data() + chunk.end, chunk.room());
     if (got < 0) note_early_error(connection, errno);
     if (got > 0) chunk.end += static_cast<std::size_t>(got);  // there may be more: it stays ready to be read
   }
   hasten(connection, kBackend, chunk.end - chunk.begin);
   const ssize_t sent =
-      ::send(connection.fd[kBackend], chunk.data + chunk.begin, chunk.end - chunk.begin, MSG_NOSIGNAL);
+      ::send(connection.fd[kBackend], chunk.data() + chunk.begin, chunk.end - chunk.begin, MSG_NOSIGNAL);
   if (sent < 0) return errno;
   count(connection, kClient, static_cast<std::size_t>(sent));
   chunk.begin += static_cast<std::size_t>(sent);
@@ -236,14 +239,39 @@ int Relay::run_early(Connection& connection) {
   return 0;
 }
 
+// An end or an error is met again once the backend is there.
+std::string_view Relay::read_first(Connection& connection) {
+  const ssize_t got = receive(connection, kClient, buffer_, sizeof buffer_);
+  if (got < 0) note_early_error(connection, errno);
+  first_ = static_cast<std::size_t>(std::max<ssize_t>(got, 0));
+  if (first_ > 0) note_read(connection, kClient, first_, sizeof buffer_);
+  return first_bytes();
+}
+
+void Relay::keep_first(Connection& connection) {
+  const std::size_t size = std::exchange(first_, 0);
+  if (size == 0 || connection.state == State::kClosed) return;
+  park(connection, kClient, {buffer_, size});
+}
+
+ssize_t Relay::receive(Connection& connection, unsigned from, char* to, std::size_t size) {
+  if (!(connection.side[from] & kIsUnix)) return ::recv(connection.fd[from], to, size, 0);
+  iovec bytes{.iov_base = to, .iov_len = size};
+  msghdr message{};
+  message.msg_iov = &bytes;
+  message.msg_iovlen = 1;
+  const ssize_t got = ::recvmsg(connection.fd[from], &message, 0);
+  if (got > 0 && (message.msg_flags & MSG_CTRUNC)) connection.side[from] |= kUrgent;
+  return got;
+}
+
 // What a read of so many bytes says of the ones to come. True where the end of the stream follows: the FIN
 // was seen before, so that all that precedes it was there to be read.
-bool Relay::note_read(Connection& connection, unsigned from, std::size_t size) {
+bool Relay::note_read(Connection& connection, unsigned from, std::size_t size, std::size_t wanted) {
   std::uint16_t& source = connection.side[from];
-  if (size == sizeof buffer_) {
-    if (connection.full_reads[from] < kReadsBeforeSplice) ++connection.full_reads[from];
-    return false;
-  }
+  if (size == sizeof buffer_ && connection.full_reads[from] < kReadsBeforeSplice)
+    ++connection.full_reads[from];
+  if (size == wanted) return false;
   connection.full_reads[from] = 0;
   if (source & (kUrgent | kFailed)) return false;
   // A short read means drained, and saves the recv that would say EAGAIN: what comes later is a new edge.
@@ -264,10 +292,23 @@ void Relay::hasten(Connection& connection, unsigned to, std::size_t size) {
 }
 
 void Relay::park(Connection& connection, unsigned from, std::string_view bytes) {
-  connection.parked[from] = chunks_.borrow();
-  Chunk& chunk = chunks_[connection.parked[from]];
-  chunk.end = bytes.size();
-  std::memcpy(chunk.data, bytes.data(), bytes.size());
+  connection.parked[from] = borrow_chunk(bytes.size());
+  chunk_of(connection.parked[from]).append(bytes);
+}
+
+Index Relay::borrow_chunk(std::size_t size) {
+  return size <= kSmallChunkSize ? small_chunks_.borrow() | kSmallBit : chunks_.borrow();
+}
+
+void Relay::give_back(Index parked) {
+  if (parked == kNone) return;
+  if (is_pipe(parked)) {
+    pipes_.give_back(parked & ~kPipeBit);
+  } else if ((parked & kSmallBit) != 0) {
+    small_chunks_.give_back(parked & ~kSmallBit);
+  } else {
+    chunks_.give_back(parked);
+  }
 }
 
 // Passes the FIN on. Where the other direction has ended too, closing both sockets does that: one system call
@@ -296,13 +337,7 @@ void Relay::sink_failed(Connection& connection, unsigned to, int error) {
 }
 
 void Relay::drop_parked(Connection& connection, unsigned from) {
-  const Index parked = std::exchange(connection.parked[from], kNone);
-  if (parked == kNone) return;
-  if (is_pipe(parked)) {
-    pipes_.give_back(parked & ~kPipeBit);
-  } else {
-    chunks_.give_back(parked);
-  }
+  give_back(std::exchange(connection.parked[from], kNone));
 }
 
 }  // namespace relayd::net

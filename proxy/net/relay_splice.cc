@@ -39,18 +39,21 @@ void Relay::end_splicing(Connection& connection, unsigned from) {
 
 // What to do next; nothing where the pipe is given back and the direction goes on as one that copies: also at
 // the end of the stream, at an error, and at the mark of urgent data, which only recv tells apart.
-std::optional<Next> Relay::splice(Connection& connection, unsigned from, std::size_t& share) {
+std::optional<Next> Relay::splice(Connection& connection, unsigned from, std::size_t& share,
+                                  http::Body* body) {
   std::uint16_t& source = connection.side[from];
   Pipe& pipe = pipes_[connection.parked[from] & ~kPipeBit];
   for (;;) {
     if (!splice_out(connection, from)) return Next::kWait;
     const bool more = connection.flow[from] == Flow::kOpen && (source & kReadReady) &&
                       !(source & (kUrgent | kFailed)) && (connection.side[1 - from] & kWriteReady) &&
-                      connection.full_reads[from] < kReadsBeforeSplice + kSmallMoves;
+                      connection.full_reads[from] < kReadsBeforeSplice + kSmallMoves &&
+                      (body == nullptr || body->unread() > 0);
     if (!more) break;
     if (share == 0) return Next::kAgain;
-    const ssize_t got =
-        ::splice(connection.fd[from], nullptr, pipe.write.get(), nullptr, PipePool::kCapacity, kFlags);
+    const std::size_t wanted =
+        body == nullptr ? PipePool::kCapacity : std::min<std::uint64_t>(PipePool::kCapacity, body->unread());
+    const ssize_t got = ::splice(connection.fd[from], nullptr, pipe.write.get(), nullptr, wanted, kFlags);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0 && errno == EAGAIN) {
       source &= static_cast<std::uint16_t>(~kReadReady);
@@ -64,6 +67,7 @@ std::optional<Next> Relay::splice(Connection& connection, unsigned from, std::si
     }
     pipe.bytes = static_cast<std::size_t>(got);
     share -= std::min(share, pipe.bytes);
+    if (body != nullptr) body->skip(pipe.bytes);
     if (pipe.bytes < kSmallMove) {
       ++connection.full_reads[from];
     } else {

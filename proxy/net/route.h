@@ -14,12 +14,23 @@ namespace relayd::net {
 
 using ServiceId = std::uint16_t;
 
+// Which connections of a generation. Tunnels: what an HTTP client has turned into something else, by an
+// Upgrade or CONNECT.
+enum class ConnectionKind : std::uint8_t { kAll, kPlain, kTunnels };
+// All where the kind is all: nothing is set apart.
+constexpr ConnectionKind others(ConnectionKind kind) {
+  return kind == ConnectionKind::kPlain     ? ConnectionKind::kTunnels
+         : kind == ConnectionKind::kTunnels ? ConnectionKind::kPlain
+                                            : ConnectionKind::kAll;
+}
+
 // Shared by all workers and read by the main thread: least_connections is true across threads. Outlives its
 // route as long as a connection counts on it.
 struct EndpointLoad {
   std::atomic<std::uint32_t> active{0};  // connections, and connects under way
   std::atomic<std::uint64_t> connections{0};
   std::atomic<std::uint64_t> connect_failures{0};
+  std::atomic<std::uint64_t> requests{0};  // HTTP: answered whole
 };
 
 // One instance that takes new connections.

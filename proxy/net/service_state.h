@@ -26,6 +26,10 @@ struct alignas(64) WorkerCounters {
   std::atomic<std::uint64_t> bytes_in{0};
   std::atomic<std::uint64_t> bytes_out{0};
   std::atomic<std::uint64_t> proxy_refused{0};
+  std::atomic<std::uint64_t> requests{0};
+  std::atomic<std::uint64_t> crossings{0};
+  std::atomic<std::uint64_t> sent_again{0};
+  std::atomic<std::uint64_t> answered{0};
 };
 
 // For a counter with a single writer: no locked instruction.
@@ -82,6 +86,8 @@ struct ServiceSettings {
   Tick idle_timeout = 0;
   Tick hold_timeout = 0;
   Tick graceful_timeout = 0;  // 0 here: clients that find no room do not keep a leaving listener
+  config::Protocol protocol = config::Protocol::kAuto;
+  bool forwarded_headers = false;
   bool accept_proxy = false;
   bool transparent = false;
   std::uint32_t release_rate = 0;  // clients a second
@@ -122,17 +128,23 @@ struct ServiceState {
 
   // Every connection of the service is in exactly one.
   IndexList greeting;    // by due
+  IndexList guessing;    // by due
+  IndexList reading;     // by due
+  IndexList idle;        // HTTP clients between requests, without a backend; by due, as `relaying`
   IndexList held;        // in order of arrival
   IndexList connecting;  // by due
   IndexList relaying;    // by due, where an idle timeout is set
   IndexList ending;      // lingering and resetting; looked through at every tick
 
   std::size_t relist = 0;  // so many at the front of `relaying` go by a former idle timeout: due or not, look
+  std::size_t relist_idle = 0;  // the same of `idle`
   Index last_returned = kNone;  // in `held`: where a client that comes back is likely to belong
   Reach reach = Reach::kOpen;   // not kOpen: one client at a time tries, at retry_at
   Tick retry_at = 0;
   bool release_queued = false;  // on the worker's list of services with clients to release
   bool paused = false;          // its listeners are out of the epoll set: there is no room
+  bool stopping = false;        // takes nobody in any more: kept HTTP clients end between two requests
+  bool closing = false;         // nothing will ever serve again: whoever would have to wait is sent away
   bool removed = false;         // being closed: a client that is still handed over finds nobody
 
   // To be called when nobody is on the way to an instance any more, or at `give_out_by`.

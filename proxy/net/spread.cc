@@ -3,6 +3,8 @@
 #include "proxy/net/worker.h"
 
 // The closes at the end of a drain, spread over `close_spread`, so that clients do not come back all at once.
+// HTTP clients are left out: between two requests they move without a close, and one that is being answered
+// keeps its time.
 namespace relayd::net {
 namespace {
 
@@ -10,49 +12,61 @@ constexpr Index kLookedAt = 4000;  // slots in one tick, so that nobody else wai
 
 }  // namespace
 
-void Worker::spread_closes(ServiceId id, std::uint32_t generation, Tick over) {
+void Worker::spread_closes(ServiceId id, std::uint32_t generation, ConnectionKind kind, Tick over) {
   if (find(id) == nullptr) return;
-  spreads_.push_back({.service = id,
-                      .generation = generation,
-                      .end = now_ + over,
-                      .over = over,
-                      .first = endpoints_.users(id, generation),
-                      .next = 0});
+  Spread& spread = spreads_.emplace_back();
+  spread.service = id;
+  spread.generation = generation;
+  spread.kind = kind;
+  spread.end = now_ + over;
   want_tick();
 }
 
 // True while there is one.
 bool Worker::tick_spreads() {
-  for (Spread& spread : spreads_) spread_some(spread);
-  // What is left at the end is cut by the main thread.
-  std::erase_if(spreads_, [this](const Spread& spread) {
-    return reached(now_, spread.end) || find(spread.service) == nullptr ||
-           endpoints_.users(spread.service, spread.generation) == 0;
+  std::erase_if(spreads_, [this](Spread& spread) {
+    if (find(spread.service) == nullptr) return true;
+    const bool found = spread.looked_at >= slab_.size();
+    if (found) {
+      close_due(spread);
+    } else {
+      look_for_targets(spread);
+    }
+    // What was not found is cut by the main thread.
+    return reached(now_, spread.end) || (found && spread.passed == spread.found.size());
   });
   return !spreads_.empty();
 }
 
-// As many as exceed the share that may be left by now: a few are closed far apart, many close together.
-void Worker::spread_some(Spread& spread) {
-  const std::size_t left = endpoints_.users(spread.service, spread.generation);
-  const auto ahead = static_cast<std::size_t>(std::max(0, static_cast<std::int32_t>(spread.end - now_)));
-  // Half of one counts as one: a single connection goes in the middle of the time.
-  const std::size_t over = std::max<std::size_t>(1, spread.over);
-  const std::size_t may_be_left = (spread.first * ahead * 2 + over) / (over * 2);
-  std::size_t quota = left - std::min(left, may_be_left);
-  for (Index looked = std::min(kLookedAt, slab_.size()); looked > 0 && quota > 0; --looked) {
-    if (spread.next >= slab_.size()) spread.next = 0;
-    const Index index = spread.next++;
+void Worker::look_for_targets(Spread& spread) {
+  const Index until = std::min(slab_.size(), spread.looked_at + kLookedAt);
+  for (; spread.looked_at < until; ++spread.looked_at) {
+    const Connection& connection = slab_[spread.looked_at];
+    if (is_spread(spread, connection)) spread.found.push_back({spread.looked_at, connection.id});
+  }
+  spread.began = now_;
+}
+
+// Evenly over the time; a single one goes in the middle of it.
+void Worker::close_due(Spread& spread) {
+  const std::size_t all = spread.found.size();
+  const std::size_t over = std::max<Tick>(1, spread.end - spread.began);
+  const std::size_t passed = now_ - spread.began;
+  const std::size_t due = reached(now_, spread.end) ? all : (all * passed * 2 + over) / (over * 2);
+  for (; spread.passed < due; ++spread.passed) {
+    const auto [index, id] = spread.found[spread.passed];
     const Connection& connection = slab_[index];
-    if (connection.state != State::kRelaying || connection.service != spread.service ||
-        connection.endpoint == kNone ||
-        !is_of(endpoints_[connection.endpoint].endpoint, spread.generation, -1)) {
-      continue;
-    }
+    if (connection.id != id || !is_spread(spread, connection)) continue;
     add(service_of(connection).counters->cut, 1);
     close_connection(index);
-    --quota;
   }
+}
+
+bool Worker::is_spread(const Spread& spread, const Connection& connection) {
+  return connection.state == State::kRelaying && connection.service == spread.service &&
+         connection.endpoint != kNone && connection.exchange == kNone &&
+         is_of(endpoints_[connection.endpoint].endpoint, spread.generation, -1) &&
+         is_a(connection, spread.kind);
 }
 
 }  // namespace relayd::net

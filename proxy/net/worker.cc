@@ -35,7 +35,7 @@ Worker::Worker(unsigned number, PlaneShared& plane)
       epoll_(::epoll_create1(EPOLL_CLOEXEC)),
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       pipes_(plane.descriptors, plane.max_descriptors),
-      relay_(chunks_, pipes_) {
+      relay_(chunks_, small_chunks_, pipes_) {
   epoll_event event{};
   event.events = EPOLLIN | EPOLLET;
   event.data.u64 = kWakeKey;
@@ -154,6 +154,9 @@ void Worker::on_connection_event(Index index, unsigned side, std::uint32_t event
     case State::kConnecting:
       on_connecting_event(index, side, events);
       break;
+    case State::kIdle:
+    case State::kGuessing:
+    case State::kReading:
     case State::kRelaying:
     case State::kLingering:
       if (events & EPOLLERR) flags |= kFailed;
@@ -171,6 +174,10 @@ void Worker::on_connection_event(Index index, unsigned side, std::uint32_t event
 void Worker::relay(Index index) {
   Connection& connection = slab_[index];
   ServiceState& service = service_of(connection);
+  if (connection.exchange != kNone || ((connection.flags & kUndecided) && decide(connection))) {
+    relay_http(index);
+    return;
+  }
   const std::uint64_t bytes_in = connection.bytes_in;
   const std::uint64_t bytes_out = connection.bytes_out;
   Next next = relay_.run(connection);
@@ -185,9 +192,7 @@ void Worker::relay(Index index) {
       break;
     case Next::kAgain:
       watch_for_room(connection, index);
-      if (connection.flags & kQueuedAgain) break;
-      connection.flags |= kQueuedAgain;
-      again_.push_back(index);
+      run_again(index);
       break;
     case Next::kClose:
       close_connection(index);
@@ -202,7 +207,16 @@ void Worker::relay(Index index) {
       ++connection.rescues;
       connect_failed(service, index, ECONNRESET);
       break;
+    default:  // of HTTP
+      break;
   }
+}
+
+void Worker::run_again(Index index) {
+  Connection& connection = slab_[index];
+  if (connection.flags & kQueuedAgain) return;
+  connection.flags |= kQueuedAgain;
+  again_.push_back(index);
 }
 
 // `bytes_in`, `bytes_out`: as they were before.

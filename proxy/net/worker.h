@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "proxy/base/descriptor.h"
+#include "proxy/http/first_bytes.h"
 #include "proxy/net/data_plane.h"
 #include "proxy/net/origins.h"
 #include "proxy/net/relay.h"
@@ -22,9 +23,9 @@ namespace relayd::net {
 // Everything but the constructor, start(), post() and stop() belongs to the worker's thread.
 //
 // Where to find what: worker.cc the thread and its turns; acceptor.cc accepting; greeting.cc PROXY headers of
-// clients; connect.cc choosing an instance and connecting; hold.cc waiting clients and their release;
-// ending.cc linger, reset, close and timeouts; spread.cc closes that are spread over time; commands.cc what
-// the main thread asks for; relay.cc (class Relay) moving bytes.
+// clients; http_clients.cc clients that speak HTTP; connect.cc choosing an instance and connecting; hold.cc
+// waiting clients and their release; ending.cc linger, reset, close and timeouts; spread.cc closes that are
+// spread over time; commands.cc what the main thread asks for; relay.cc (class Relay) moving bytes.
 class Worker {
  public:
   Worker(unsigned number, PlaneShared& plane);  // throws std::runtime_error
@@ -51,8 +52,8 @@ class Worker {
   void set_route(ServiceId id, const std::shared_ptr<const Route>& route);
   // `instance` -1: all of them.
   void drain(ServiceId id, std::uint32_t generation, int instance, std::function<void()> done);
-  void cut(ServiceId id, std::uint32_t generation, int instance);
-  void spread_closes(ServiceId id, std::uint32_t generation, Tick over);
+  void cut(ServiceId id, std::uint32_t generation, int instance, ConnectionKind kind);
+  void spread_closes(ServiceId id, std::uint32_t generation, ConnectionKind kind, Tick over);
   void process_ended(ServiceId id, std::uint32_t generation, int instance);
   void close_held(ServiceId id);
   // At most `limit` connections of the generation, if one is given; `done` is given what was found.
@@ -70,13 +71,14 @@ class Worker {
 
   // A walk over the slab that closes what it finds, a slice a turn.
   struct Sweep {
-    enum class What { kGeneration, kEnded, kHeld, kAll };
+    enum class What { kGeneration, kEnded, kHeld, kMove, kIdle, kAll };
     ServiceId service = 0;
     What what = What::kAll;
     std::uint32_t generation = 0;
     int instance = -1;
     Index next = 0;
-    std::function<void()> done;  // may be empty
+    std::function<void()> done;                  // may be empty
+    ConnectionKind kind = ConnectionKind::kAll;  // of kGeneration
   };
 
   // A connect of the worker's own to an instance that has failed a client.
@@ -87,14 +89,21 @@ class Worker {
     Tick due = 0;
   };
 
-  // Connections of a generation to be closed one by one until `end`.
+  // Connections of a generation to be closed one by one until `end`: first they are found, some slots a tick,
+  // then each has its moment.
   struct Spread {
+    struct Target {
+      Index index;
+      std::uint64_t id;
+    };
     ServiceId service = 0;
     std::uint32_t generation = 0;
+    ConnectionKind kind = ConnectionKind::kAll;
     Tick end = 0;
-    Tick over = 0;          // ends this long after it began
-    std::size_t first = 0;  // connections when it began
-    Index next = 0;         // where the walk over the slab goes on
+    Tick began = 0;             // when all had been found
+    Index looked_at = 0;        // slots of the slab
+    std::vector<Target> found;  // in the order of their closes
+    std::size_t passed = 0;     // of them: closed, or gone by themselves
   };
 
   // A walk over the slab that describes what it finds, a slice a turn.
@@ -118,6 +127,7 @@ class Worker {
   void dispatch(const epoll_event& event);
   void on_connection_event(Index index, unsigned side, std::uint32_t events);
   void relay(Index index);
+  void run_again(Index index);
   void note_traffic(ServiceState& service, Connection& connection, std::uint64_t bytes_in,
                     std::uint64_t bytes_out);
   void run_queued();
@@ -164,6 +174,29 @@ class Worker {
   void refuse_greeting(ServiceState& service, Index index, const std::string& why);
   void expire_greetings(ServiceState& service);
 
+  // http_clients.cc
+  void start(ServiceState& service, Index index);
+  void begin_exchange(Connection& connection, http::Guess guess);
+  void end_exchange(Connection& connection);
+  bool decide(Connection& connection);
+  void relay_http(Index index);
+  static bool backend_leaves(Connection& connection);
+  std::string client_host(const Connection& connection) const;
+  void count_request(ServiceState& service, const Connection& connection, Exchange& exchange);
+  void note_exchanged(ServiceState& service, Connection& connection, Exchange& exchange);
+  void settle_http(ServiceState& service, Index index);
+  void find_backend(ServiceState& service, Index index);
+  static void begin_placing(Connection& connection);
+  bool send_again(ServiceState& service, Index index);
+  void become_opaque(ServiceState& service, Index index);
+  void finish_http(ServiceState& service, Index index);
+  void answer_http(ServiceState& service, Index index, unsigned status, std::string_view reason);
+  bool speaks_http(const ServiceState& service, Connection& connection);
+  void expire_reading(ServiceState& service);
+  void move_on(ServiceState& service, Index index);
+  bool is_idle(const Connection& connection);
+  bool close_idlest(ServiceState& service);
+
   // connect.cc
   void place(ServiceState& service, Index index, bool reserved);
   enum class Attempt { kUnderWay, kFailed, kBusy, kShortage };
@@ -198,6 +231,7 @@ class Worker {
   void queue_release(ServiceState& service);
   void release(ServiceState& service);
   bool may_release(const ServiceState& service) const;
+  void send_away(ServiceState& service, Index index);
   void expire_held(ServiceState& service);
 
   // ending.cc
@@ -206,16 +240,19 @@ class Worker {
   void begin_reset(Index index);
   void close_connection(Index index, bool reset = false);
   void list_relaying(ServiceState& service, Index index);
+  void list_idle(ServiceState& service, Index index);
   void unlist(ServiceState& service, Index index);
   bool tick_service(ServiceState& service);
   void expire_connecting(ServiceState& service);
-  void expire_idle(ServiceState& service);
+  void expire_idle(ServiceState& service, IndexList& list, std::size_t& relist);
   void tick_ending(ServiceState& service);
   void check_drains(ServiceState& service);
 
   // spread.cc
   bool tick_spreads();
-  void spread_some(Spread& spread);
+  void look_for_targets(Spread& spread);
+  void close_due(Spread& spread);
+  bool is_spread(const Spread& spread, const Connection& connection);
 
   void sweep_some();
   void sweep_one(const Sweep& sweep, Index index);
@@ -248,10 +285,12 @@ class Worker {
 
   Slab slab_;
   ChunkPool chunks_;
+  ChunkPool small_chunks_{kSmallChunkSize, 256};  // 1 MiB of spares
   PipePool pipes_;
   Relay relay_;
   EndpointTable endpoints_;
   OriginTable origins_;
+  ExchangeTable exchanges_;
   std::vector<std::unique_ptr<ServiceState>> services_;  // by id; null where unknown
   std::vector<ListenerSlot> listeners_;
   std::vector<Index> graveyard_;  // closed in this batch: events for them may still be in it

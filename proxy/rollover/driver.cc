@@ -182,6 +182,15 @@ std::uint64_t Driver::connections(GenerationNumber generation) const {
   return sum;
 }
 
+std::uint64_t Driver::requests(GenerationNumber generation) const {
+  std::uint64_t sum = 0;
+  for (auto it = slots_.lower_bound({generation, 0}); it != slots_.end() && it->first.first == generation;
+       ++it) {
+    sum += it->second.load->requests.load(std::memory_order_relaxed);
+  }
+  return sum;
+}
+
 // One event at a time: what an action causes at once waits in the queue until the step's other actions are
 // done.
 void Driver::feed(Event event) {
@@ -268,7 +277,8 @@ Launch Driver::launch_of(const config::Service& service) const {
 
 Policy Driver::policy_of(const config::Service& service) const {
   return Policy{service.rollover.graceful_timeout, service.rollover.max_old_generations,
-                service.rollover.close_spread};
+                service.rollover.close_spread,
+                service.rollover.tunnel_timeout.value_or(service.rollover.graceful_timeout)};
 }
 
 // Definitions stay as long as something of the generation runs, or may be started again.

@@ -79,6 +79,7 @@ class Driver {
   std::string last_end(GenerationNumber generation, InstanceIndex index) const;
   const net::EndpointLoad* load(GenerationNumber generation, InstanceIndex index) const;
   std::uint64_t connections(GenerationNumber generation) const;
+  std::uint64_t requests(GenerationNumber generation) const;  // HTTP: answered by it, as far as it is known
   bool holding() const { return state_.route.empty(); }
 
  private:
@@ -128,6 +129,7 @@ class Driver {
   void instance_ready(Key key);
   void instance_exited(Key key, const backend::ExitReport& report);
   void feed_deferred_ready();
+  void tell_with_counts(Happening happening, std::optional<GenerationNumber> generation) const;
   std::string last_words(Key key) const;
   std::string why_not_ready() const;
   void forget_unused();

@@ -73,10 +73,10 @@ void Driver::carry_out(const action::SetRoute& a) {
 
 void Driver::carry_out(const action::Drain& a) { data_plane_.drain(id_, a.generation, a.instance, a.drain); }
 
-void Driver::carry_out(const action::Cut& a) { data_plane_.cut(id_, a.generation, a.instance); }
+void Driver::carry_out(const action::Cut& a) { data_plane_.cut(id_, a.generation, a.instance, a.kind); }
 
 void Driver::carry_out(const action::SpreadCloses& a) {
-  data_plane_.spread_closes(id_, a.generation, a.over);
+  data_plane_.spread_closes(id_, a.generation, a.kind, a.over);
 }
 
 void Driver::carry_out(const action::StopAccepting&) {
@@ -90,7 +90,7 @@ void Driver::carry_out(const action::RolloverEnded& a) {
   Report report{r.mode, r.outcome, r.reason, r.from, r.to, monotonic_now() - r.began, unix_now_ms(), false};
   last_report_ = report;
   const GenerationNumber serves = state_.route.empty() ? 0 : state_.route.front().generation;
-  outside_.happened(describe(report, serves));
+  tell_with_counts(describe(report, serves), std::nullopt);
   const auto done = std::exchange(on_rollover_end_, nullptr);
   if (!done) return;
   if (until_drained_ && r.outcome == Outcome::kDone && state_.find(r.from) != nullptr) {
@@ -112,7 +112,24 @@ void Driver::carry_out(const action::LaunchFailed& a) {
   outside_.launch_failed(a.why);
 }
 
-void Driver::carry_out(const action::Note& a) { outside_.happened(describe(a)); }
+void Driver::carry_out(const action::Note& a) {
+  using Kind = action::Note::Kind;
+  const bool an_end = a.kind == Kind::kDrained || a.kind == Kind::kCut || a.kind == Kind::kGenerationStopped;
+  if (an_end) {
+    tell_with_counts(describe(a), a.generation);
+  } else {
+    outside_.happened(describe(a));
+  }
+}
+
+// The end of a rollover or of a generation, with what was counted until then, where HTTP is followed.
+void Driver::tell_with_counts(Happening happening, std::optional<GenerationNumber> generation) const {
+  if (service_.protocol != config::Protocol::kTcp) {
+    add_counts(happening, data_plane_.counts(id_));
+    if (generation) happening.details["generation_requests"] = std::to_string(requests(*generation));
+  }
+  outside_.happened(happening);
+}
 
 void Driver::carry_out(const action::Stopped&) {
   outside_.happened({"service_stopped", 0, -1, "service has stopped", {}});

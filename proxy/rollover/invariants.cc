@@ -87,7 +87,9 @@ std::string broken_invariant(const State& s) {
     starting += g.state == GenerationState::kStarting ? 1 : 0;
     if (g.state == GenerationState::kStarting && !g.due) return "a starting generation has no time limit";
     if (g.state == GenerationState::kDraining && (!g.due || g.drain == 0)) return "a drain has no end";
-    if (g.spread_due && g.state != GenerationState::kDraining) return "closes are spread without a drain";
+    if (g.sooner_due && g.state != GenerationState::kDraining) return "a part is to be cut without a drain";
+    if ((g.spread_due || g.sooner_spread_due) && g.state != GenerationState::kDraining)
+      return "closes are spread without a drain";
     for (const Instance& i : g.instances) {
       if (std::string broken = check_instance(g, i); !broken.empty()) {
         return "generation " + std::to_string(g.number) + ": " + broken;

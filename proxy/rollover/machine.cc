@@ -147,7 +147,8 @@ void Step::operator()(const event::Tick& e) {
       if (due && *due <= now_)
         instance_due(s_.generations[n], static_cast<InstanceIndex>(i), e.why_not_ready);
     }
-    begin_spread(s_.generations[n]);
+    cut_sooner(s_.generations[n]);
+    begin_spreads(s_.generations[n]);
     const Deadline due = s_.generations[n].due;
     if (due && *due <= now_) generation_due(s_.generations[n], e.why_not_ready);
   }
@@ -355,6 +356,8 @@ Deadline next_deadline(const State& state) {
   for (const Generation& g : state.generations) {
     consider(g.due);
     consider(g.spread_due);
+    consider(g.sooner_due);
+    consider(g.sooner_spread_due);
     for (const Instance& i : g.instances) consider(i.due);
   }
   return earliest;

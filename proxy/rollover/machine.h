@@ -100,9 +100,11 @@ struct Drain {  // answer with Drained{drain} when no connection is left; instan
 struct Cut {  // close what is left
   GenerationNumber generation = 0;
   int instance = -1;
+  net::ConnectionKind kind = net::ConnectionKind::kAll;
 };
 struct SpreadCloses {  // close what is left one by one, over this long
   GenerationNumber generation = 0;
+  net::ConnectionKind kind = net::ConnectionKind::kAll;
   Duration over{};
 };
 // Answer with AcceptingStopped, once nobody new comes in and whoever has is given to an instance of the route

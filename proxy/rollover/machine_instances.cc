@@ -122,13 +122,12 @@ GenerationNumber Step::create(const Launch& launch, GenerationNumber copy_of, Ge
 
 void Step::begin_drain(Generation& g) {
   g.state = GenerationState::kDraining;
-  g.due = now_ + s_.policy.graceful_timeout;
-  if (s_.policy.close_spread > Duration::zero()) g.spread_due = *g.due - s_.policy.close_spread;
+  set_ends(g);
   g.drain = ++s_.last_drain;
   update_route();
   note(Kind::kDraining, g.number, -1, "for at most " + config::format_duration(s_.policy.graceful_timeout));
   emit(action::Drain{g.number, -1, g.drain});
-  begin_spread(g);  // where it takes all of the drain
+  begin_spreads(g);  // where they take all of the drain
   for (std::size_t n = 0; n < g.instances.size(); ++n) {
     const auto i = static_cast<InstanceIndex>(n);
     Instance& instance = g.instances[n];
@@ -143,18 +142,49 @@ void Step::begin_drain(Generation& g) {
   }
 }
 
-void Step::begin_spread(Generation& g) {
-  if (!g.spread_due || *g.spread_due > now_) return;
-  g.spread_due.reset();
-  if (g.state == GenerationState::kDraining && *g.due > now_) {
-    emit(action::SpreadCloses{g.number, *g.due - now_});
+// When what of a draining generation is cut, and from when on its closes are spread.
+void Step::set_ends(Generation& g) {
+  const auto [sooner, later] = std::minmax(s_.policy.graceful_timeout, s_.policy.tunnel_timeout);
+  g.due = now_ + later;
+  g.sooner_kind = net::ConnectionKind::kAll;
+  if (sooner != later) {
+    g.sooner_due = now_ + sooner;
+    g.sooner_kind =
+        sooner == s_.policy.tunnel_timeout ? net::ConnectionKind::kTunnels : net::ConnectionKind::kPlain;
   }
+  if (s_.policy.close_spread <= Duration::zero()) return;
+  g.spread_due = *g.due - s_.policy.close_spread;
+  if (g.sooner_due) g.sooner_spread_due = *g.sooner_due - s_.policy.close_spread;
+}
+
+void Step::drop_ends(Generation& g) {
+  g.due.reset();
+  g.spread_due.reset();
+  g.sooner_due.reset();
+  g.sooner_spread_due.reset();
+}
+
+void Step::cut_sooner(Generation& g) {
+  if (!g.sooner_due || *g.sooner_due > now_) return;
+  g.sooner_due.reset();
+  note(Kind::kCut, g.number, -1,
+       g.sooner_kind == net::ConnectionKind::kTunnels ? "tunnels" : "all but tunnels");
+  emit(action::Cut{g.number, -1, g.sooner_kind});
+}
+
+void Step::begin_spreads(Generation& g) {
+  const auto begin = [&](Deadline& spread_due, const Deadline& end, net::ConnectionKind kind) {
+    if (!spread_due || *spread_due > now_) return;
+    spread_due.reset();
+    if (end && *end > now_) emit(action::SpreadCloses{g.number, kind, *end - now_});
+  };
+  begin(g.sooner_spread_due, g.sooner_due, g.sooner_kind);
+  begin(g.spread_due, g.due, net::others(g.sooner_kind));
 }
 
 void Step::serve_again(Generation& g) {
   g.state = GenerationState::kServing;
-  g.due.reset();
-  g.spread_due.reset();
+  drop_ends(g);
   g.drain = 0;
   resize(g, s_.last_launch.instances);  // as `scale` may have changed it meanwhile
   update_route();
@@ -162,8 +192,7 @@ void Step::serve_again(Generation& g) {
 
 void Step::stop_generation(Generation& g) {
   g.state = GenerationState::kStopping;
-  g.due.reset();
-  g.spread_due.reset();
+  drop_ends(g);
   g.drain = 0;
   for (std::size_t i = 0; i < g.instances.size(); ++i) stop_instance(g, static_cast<InstanceIndex>(i));
 }
@@ -181,8 +210,7 @@ void Step::cut_and_stop(Generation& g) {
 
 void Step::kill_generation(Generation& g) {
   g.state = GenerationState::kStopping;
-  g.due.reset();
-  g.spread_due.reset();
+  drop_ends(g);
   for (std::size_t i = 0; i < g.instances.size(); ++i) kill_instance(g, static_cast<InstanceIndex>(i));
 }
 

@@ -52,7 +52,10 @@ class Step {
   // Generations and instances: machine_instances.cc
   GenerationNumber create(const Launch& launch, GenerationNumber copy_of, GenerationState state);
   void begin_drain(Generation& g);
-  void begin_spread(Generation& g);
+  void cut_sooner(Generation& g);
+  void set_ends(Generation& g);
+  static void drop_ends(Generation& g);
+  void begin_spreads(Generation& g);
   void serve_again(Generation& g);
   void stop_generation(Generation& g);
   void cut_and_stop(Generation& g);

@@ -7,6 +7,7 @@
 
 #include "proxy/base/time.h"
 #include "proxy/config/config.h"
+#include "proxy/net/route.h"
 
 // What the rollover machine knows of one service: plain data without pointers, clock or I/O, so that it can
 // be compared, printed, tested by the million, and written down when relayd replaces itself.
@@ -97,8 +98,13 @@ struct Generation {
   GenerationState state = GenerationState::kStarting;
   Launch launch;  // launch.instances: how many are wanted now
   TimePoint began{};
-  Deadline due;             // kStarting: ready_timeout; kDraining: graceful_timeout
-  Deadline spread_due;      // kDraining: when the closes of close_spread begin
+  Deadline due;         // kStarting: ready_timeout; kDraining: graceful_timeout
+  Deadline spread_due;  // kDraining: when the closes of close_spread begin that end at `due`
+  // kDraining, where graceful_timeout and tunnel_timeout differ: the sooner of both, what it is for, and when
+  // the closes begin that end at it; `due` is the later, and for the other kind.
+  Deadline sooner_due;
+  Deadline sooner_spread_due;
+  net::ConnectionKind sooner_kind = net::ConnectionKind::kAll;
   bool was_ready = false;   // all its instances have been ready once
   std::uint64_t drain = 0;  // token of the drain under way; 0: none
   std::vector<Instance> instances;
@@ -110,6 +116,7 @@ struct Policy {
   Duration graceful_timeout{};
   unsigned max_old_generations = 2;
   Duration close_spread{};
+  Duration tunnel_timeout{};
   bool operator==(const Policy&) const = default;
 };
 

@@ -167,4 +167,11 @@ Happening describe(const Report& report, GenerationNumber serves) {
   return happening;
 }
 
+void add_counts(Happening& happening, const net::ServiceCounts& counts) {
+  happening.details["requests"] = std::to_string(counts.requests);
+  happening.details["crossings"] = std::to_string(counts.crossings);
+  happening.details["sent_again"] = std::to_string(counts.sent_again);
+  happening.details["answered"] = std::to_string(counts.answered);
+}
+
 }  // namespace relayd::rollover

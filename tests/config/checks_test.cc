@@ -315,21 +315,29 @@ TEST(Checks, Control) {
   EXPECT_THAT(faults({std::string(108, 'x'), 0600, ""}), testing::ElementsAre(HasSubstr("longer than 107")));
 }
 
+TEST(Checks, WhatHttpAloneCanDo) {
+  expect_rows({
+      {[](Service& s) { s.protocol = Protocol::kHttp; }, nullptr},
+      {[](Service& s) { s.forwarded_headers = true; }, nullptr},
+      {[](Service& s) {
+         s.forwarded_headers = true;
+         s.protocol = Protocol::kTcp;
+       },
+       "forwarded_headers", "has no effect with 'protocol: tcp'"},
+      {[](Service& s) { s.rollover.tunnel_timeout = 0s; }, nullptr},
+      {[](Service& s) {
+         s.rollover.tunnel_timeout = 5s;
+         s.protocol = Protocol::kTcp;
+       },
+       "rollover.tunnel_timeout", "has no effect with 'protocol: tcp'"},
+  });
+}
+
 // The contract is larger than this version: what is not carried out is refused with a cure, "off" is
 // accepted.
 TEST(Checks, NotBuiltYet) {
   const char* const kNot = "not in this version yet: ";
-  const auto protocol = [](Protocol value) {
-    return [value](Service& s) {
-      s.protocol = value;
-      s.protocol_written = true;
-    };
-  };
   expect_rows({
-      {protocol(Protocol::kTcp), nullptr},
-      {protocol(Protocol::kAuto), "protocol", "not in this version yet: 'protocol: auto'; write 'tcp'"},
-      {protocol(Protocol::kHttp), "protocol", "'protocol: http'"},
-      {[](Service& s) { s.forwarded_headers = true; }, "forwarded_headers", kNot},
       {[](Service& s) { s.backend.address = AddressKind::kActivation; }, "backend.address", kNot},
       {[](Service& s) { s.backend.address = AddressKind::kHandoff; }, "backend.address", kNot},
       {[](Service& s) { s.backend.steering = Steering::kOn; }, "backend.steering", kNot},
@@ -341,7 +349,6 @@ TEST(Checks, NotBuiltYet) {
        },
        "backend.targets", kNot},
       {[](Service& s) { s.listen = {"fd:web"}; }, "listen[0]", kNot},
-      {[](Service& s) { s.rollover.tunnel_timeout = 0s; }, "rollover.tunnel_timeout", kNot},
       {[](Service& s) {
          s.rollover.surge = {1, false};
        },

@@ -41,7 +41,7 @@ TEST(Configs, EveryFileLoads) {
     EXPECT_EQ(faults, "");
   }
   for (const char* name :
-       {"minimal.yaml", "gunicorn.yaml", "hot.yaml", "reference.yaml", "transparent.yaml"}) {
+       {"minimal.yaml", "gunicorn.yaml", "hot.yaml", "http.yaml", "reference.yaml", "transparent.yaml"}) {
     EXPECT_TRUE(seen.contains(name)) << name;
   }
 }
@@ -59,8 +59,6 @@ TEST(Configs, ReferenceShowsTheDefaults) {
   Service expected;
   expected.name = shown.name;
   expected.listen = shown.listen;
-  expected.protocol = Protocol::kTcp;
-  expected.protocol_written = true;
   expected.backend.command = shown.backend.command;
   expected.backend.directory = "/srv";
   expected.backend.env = {{"APP_ENV", "production"}, {"APP_RELEASE", "{generation}"}};

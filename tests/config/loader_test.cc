@@ -90,7 +90,6 @@ services:
   EXPECT_EQ(s.name, "first");
   EXPECT_THAT(s.listen, ElementsAre("127.0.0.1:1", "[::1]:2", "unix:/run/x"));
   EXPECT_EQ(s.protocol, Protocol::kTcp);
-  EXPECT_TRUE(s.protocol_written);
   EXPECT_EQ(s.limits, (ServiceLimits{5, 1s, 2min}));
   EXPECT_THAT(s.backend.command, ElementsAre("app", "{socket}"));
   EXPECT_EQ(s.backend.address, AddressKind::kSocket);

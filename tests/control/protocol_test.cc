@@ -29,10 +29,14 @@ TEST(Messages, StatusRoundTrip) {
   report.services[0].rollover_ms = 17;
   report.services[0].generations[0].ready_in_ms = 900;
   report.services[0].bytes_in = std::numeric_limits<std::uint64_t>::max();
+  report.services[0].crossings = 64;
+  report.services[0].generations[0].requests = 5;
   const std::string line = again<StatusReport>(report, read_status);
   EXPECT_THAT(line, HasSubstr(R"("cut_in_ms":12300)"));
   EXPECT_THAT(line, HasSubstr(R"("cut_in_ms":null)")) << "keys are always there";
   EXPECT_THAT(line, HasSubstr(R"("bytes_in":18446744073709551615)"));
+  EXPECT_THAT(line, HasSubstr(R"("requests":0,"crossings":64,"sent_again":0,"answered":0)"));
+  EXPECT_THAT(line, HasSubstr(R"("requests":5)"));
   again<StatusReport>(StatusReport{}, read_status);
 }
 

@@ -103,6 +103,23 @@ TEST(StatusView, RefusedProxyHeadersAreToldWhereThereAreAny) {
               HasSubstr("  3 clients refused for want of a valid PROXY header"));
 }
 
+TEST(StatusView, RequestsAreToldWhereThereAreAny) {
+  auto report = FakeCommands::sample_report();
+  EXPECT_THAT(joined(status_lines(report, true, Style{}, kNow)), Not(HasSubstr("request")));
+  control::ServiceStatus& web = report.services[0];
+  web.requests = 1200;
+  web.crossings = 46;
+  web.sent_again = 1;
+  web.answered = 3;
+  web.generations[0].requests = 900;
+  web.generations[0].instances[0].requests = 1;
+  const std::string all = joined(status_lines(report, true, Style{}, kNow));
+  EXPECT_THAT(all, HasSubstr("34 connections, 900 requests  up 4 min"));
+  EXPECT_THAT(all, HasSubstr("127.0.0.1:8000  34 connections, 1 request\n"));
+  EXPECT_THAT(all, HasSubstr("  1200 requests answered by the app, 3 by relayd; 46 crossings to another "
+                             "generation; 1 sent again\n"));
+}
+
 TEST(StatusView, NarrowTerminalsGetNarrowLines) {
   for (const std::size_t width : {1u, 10u, 20u, 40u, 79u}) {
     EXPECT_THAT(status_lines(FakeCommands::sample_report(), true, Style{true, true, width}, kNow),

@@ -81,10 +81,10 @@ TEST(ChunkPool, GivesEachBorrowerItsOwn) {
   std::vector<Index> borrowed;
   for (char i = 0; i < 100; ++i) {
     borrowed.push_back(pool.borrow());
-    pool[borrowed.back()].data[0] = i;
+    pool[borrowed.back()].data()[0] = i;
   }
   EXPECT_EQ(pool.in_use(), 100U);
-  for (char i = 0; i < 100; ++i) EXPECT_EQ(pool[borrowed[static_cast<std::size_t>(i)]].data[0], i);
+  for (char i = 0; i < 100; ++i) EXPECT_EQ(pool[borrowed[static_cast<std::size_t>(i)]].data()[0], i);
   for (const Index index : borrowed) pool.give_back(index);
   EXPECT_EQ(pool.in_use(), 0U);
   EXPECT_EQ(pool[pool.borrow()].end, 0U);
@@ -138,10 +138,11 @@ struct TcpPair {
 // A Relay and what it borrows from.
 struct Relaying {
   ChunkPool chunks;
+  ChunkPool small_chunks{kSmallChunkSize};
   std::atomic<std::uint64_t> descriptors{0};
   std::atomic<std::uint64_t> most_descriptors{100};
   PipePool pipes{descriptors, most_descriptors};
-  Relay relay{chunks, pipes};
+  Relay relay{chunks, small_chunks, pipes};
 };
 
 class ParkedFirstBytes : public ::testing::Test {
@@ -150,8 +151,7 @@ class ParkedFirstBytes : public ::testing::Test {
     connection_.state = State::kRelaying;
     connection_.parked[kClient] = parts_.chunks.borrow();
     Chunk& chunk = parts_.chunks[connection_.parked[kClient]];
-    std::memcpy(chunk.data, "hello", 5);
-    chunk.end = 5;
+    chunk.append("hello");
     connect_to(dying_);
     connection_.fd[kClient] = client_.near.get();
     connection_.side[kClient] = kWriteReady;
@@ -181,7 +181,7 @@ TEST_F(ParkedFirstBytes, OutliveASecondReset) {
   EXPECT_EQ(::recv(third.far.get(), received, sizeof received, 0), 5);
   EXPECT_EQ(std::string(received), "hello");
   EXPECT_EQ(connection_.bytes_in, 5U);
-  EXPECT_EQ(parts_.chunks.in_use(), 0U);
+  EXPECT_EQ(parts_.chunks.in_use() + parts_.small_chunks.in_use(), 0U);
 }
 
 TEST_F(ParkedFirstBytes, AreGivenUpAfterTheLastRescue) {
@@ -189,7 +189,7 @@ TEST_F(ParkedFirstBytes, AreGivenUpAfterTheLastRescue) {
   EXPECT_NE(parts_.relay.run(connection_), Next::kReconnect);
   EXPECT_EQ(connection_.parked[kClient], kNone);
   EXPECT_TRUE(connection_.side[kBackend] & kFailed);
-  EXPECT_EQ(parts_.chunks.in_use(), 0U);
+  EXPECT_EQ(parts_.chunks.in_use() + parts_.small_chunks.in_use(), 0U);
 }
 
 // Whoever splices meets the reset, not only whoever is told by an event. Nothing that was cut off must look

@@ -41,8 +41,13 @@ inline std::string word(const Action& action) {
           where("drain", a.generation, a.instance);
         } else if constexpr (std::is_same_v<A, action::Cut>) {
           where("cut", a.generation, a.instance);
+          if (a.kind == net::ConnectionKind::kPlain) out << " plain";
+          if (a.kind == net::ConnectionKind::kTunnels) out << " tunnels";
         } else if constexpr (std::is_same_v<A, action::SpreadCloses>) {
-          out << "spread " << a.generation << " over " << a.over.count();
+          out << "spread " << a.generation;
+          if (a.kind == net::ConnectionKind::kPlain) out << " plain";
+          if (a.kind == net::ConnectionKind::kTunnels) out << " tunnels";
+          out << " over " << a.over.count();
         } else if constexpr (std::is_same_v<A, action::StopAccepting>) {
           out << "stop accepting";
         } else if constexpr (std::is_same_v<A, action::CloseHeld>) {
@@ -93,7 +98,7 @@ class Machine : public testing::Test {
 
   State state;
   TimePoint now{100s};
-  Policy policy{30s, 2, 0s};
+  Policy policy{30s, 2, 0s, 30s};
   Launch launch{1, 10s, 5s, {100ms, 1s}, config::StopWhen::kAfterDrain};
   std::optional<RolloverInProgress> last_ended;
   std::map<GenerationNumber, std::uint64_t> drains;

@@ -44,8 +44,9 @@ class World {
   Duration any(int from, int to) { return Duration(from + static_cast<int>(random_() % (to - from + 1))); }
 
   Policy policy() {
-    return Policy{any(0, 3000), 1 + static_cast<unsigned>(random_() % 3),
-                  chance(50) ? any(1, 4000) : Duration{}};
+    const Duration graceful = any(0, 3000);
+    return Policy{graceful, 1 + static_cast<unsigned>(random_() % 3), chance(50) ? any(1, 4000) : Duration{},
+                  chance(50) ? any(0, 4000) : graceful};
   }
   Launch launch() {
     Launch l;

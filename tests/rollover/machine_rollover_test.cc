@@ -68,6 +68,34 @@ TEST_F(Machine, PhasedCutsWhatIsOverdue) {
   EXPECT_THAT(later(5s), ElementsAre("kill 1.0"));
 }
 
+TEST_F(Machine, TunnelsMayStayLongerThanTheRest) {
+  policy.tunnel_timeout = 90s;
+  serve();
+  roll(Mode::kPhased);
+  ready(2);
+  EXPECT_THAT(later(30s), ElementsAre("cut 1 plain"));
+  EXPECT_THAT(later(60s - 1ms), IsEmpty());
+  EXPECT_THAT(later(1ms), ElementsAre("cut 1", "stop 1.0"));
+}
+
+TEST_F(Machine, TunnelsMayHaveToGoSooner) {
+  policy.tunnel_timeout = 5s;
+  serve();
+  roll(Mode::kPhased);
+  ready(2);
+  EXPECT_THAT(later(5s), ElementsAre("cut 1 tunnels"));
+  EXPECT_THAT(later(25s), ElementsAre("cut 1", "stop 1.0"));
+}
+
+TEST_F(Machine, ADrainThatEndsForgetsWhatWasToBeCut) {
+  policy.tunnel_timeout = 5s;
+  serve();
+  roll(Mode::kPhased);
+  ready(2);
+  EXPECT_THAT(drained(1), ElementsAre("stop 1.0"));
+  EXPECT_THAT(later(5s), ElementsAre("kill 1.0"));
+}
+
 TEST_F(Machine, ClosesAreSpreadOverTheEndOfTheDrain) {
   policy.close_spread = 10s;
   serve();
@@ -77,6 +105,28 @@ TEST_F(Machine, ClosesAreSpreadOverTheEndOfTheDrain) {
   EXPECT_THAT(later(20s), ElementsAre("spread 1 over 10000"));
   EXPECT_THAT(later(10s - 1ms), IsEmpty());
   EXPECT_THAT(later(1ms), ElementsAre("cut 1", "stop 1.0"));
+}
+
+TEST_F(Machine, TunnelsHaveASpreadOfTheirOwn) {
+  policy.tunnel_timeout = 60s;
+  policy.close_spread = 10s;
+  serve();
+  roll(Mode::kPhased);
+  ready(2);
+  EXPECT_THAT(later(20s), ElementsAre("spread 1 plain over 10000"));
+  EXPECT_THAT(later(10s), ElementsAre("cut 1 plain"));
+  EXPECT_THAT(later(20s), ElementsAre("spread 1 tunnels over 10000"));
+  EXPECT_THAT(later(10s), ElementsAre("cut 1", "stop 1.0"));
+}
+
+TEST_F(Machine, ASpreadIsNoLongerThanTheDrainOfItsKind) {
+  policy.tunnel_timeout = 5s;
+  policy.close_spread = 10s;
+  serve();
+  roll(Mode::kPhased);
+  EXPECT_THAT(ready(2), ElementsAre("route 2.0", "drain 1", "spread 1 tunnels over 5000", "ended done"));
+  EXPECT_THAT(later(5s), ElementsAre("cut 1 tunnels"));
+  EXPECT_THAT(later(15s), ElementsAre("spread 1 plain over 10000"));
 }
 
 TEST_F(Machine, ASpreadAsLongAsTheDrainBeginsWithIt) {

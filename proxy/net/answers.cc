@@ -1,0 +1,56 @@
+#include "proxy/net/answers.h"
+
+namespace relayd::net {
+namespace {
+
+std::string_view phrase(unsigned status) {
+  switch (status) {
+    case 400:
+      return "Bad Request";
+    case 408:
+      return "Request Timeout";
+    case 431:
+      return "Request Header Fields Too Large";
+    case 501:
+      return "Not Implemented";
+    case 502:
+      return "Bad Gateway";
+    case 503:
+      return "Service Unavailable";
+    case 504:
+      return "Gateway Timeout";
+    case 505:
+      return "HTTP Version Not Supported";
+    default:
+      return "Error";
+  }
+}
+
+}  // namespace
+
+std::string answer_text(unsigned status, std::string_view reason, bool head) {
+  const std::string body = std::to_string(status) + " " + std::string(phrase(status)) +
+                           (reason.empty() ? "" : ": " + std::string(reason)) + "\n";
+  std::string text = "HTTP/1.1 " + std::to_string(status) + " " + std::string(phrase(status)) +
+                     "\r\nContent-Type: text/plain\r\nContent-Length: " + std::to_string(body.size()) +
+                     "\r\nConnection: close\r\n";
+  if (status == 503) text += "Retry-After: 1\r\n";
+  text += "\r\n";
+  return head ? text : text + body;
+}
+
+std::string name_client(const http::RequestHead& parsed, std::string_view head, std::string_view address) {
+  std::string added;
+  std::string named(head);
+  if (parsed.forwarded_for.begin > 0) {  // behind all that the client says, also behind an empty line
+    const auto& [begin, size] = parsed.forwarded_for;
+    named.insert(begin + size, (size > 0 ? ", " : "") + std::string(address));
+  } else {
+    added = "X-Forwarded-For: " + std::string(address) + "\r\n";
+  }
+  if (parsed.forwarded_proto.size == 0) added += "X-Forwarded-Proto: http\r\n";
+  named.insert(parsed.fields_begin, added);  // in front of the other insertion: no offset has moved
+  return named;
+}
+
+}  // namespace relayd::net
