@@ -22,8 +22,8 @@ def demo(*arguments, **more):
     return service([places.program("demo_app"), *arguments], **more)
 
 
-def gunicorn(workers=2, **more):
-    command = ["/usr/bin/gunicorn", "--workers", str(workers), "--chdir", str(places.APPS), "--bind", "{address}"]
+def gunicorn(workers=2, arguments=(), **more):
+    command = ["/usr/bin/gunicorn", "--workers", str(workers), "--chdir", str(places.APPS), "--bind", "{address}", *arguments]
     return service([*command, "--log-level", "warning", "wsgi_app:application"], **more)
 
 
@@ -34,7 +34,12 @@ def node(**more):
 def nginx(folder, *words, **more):
     script = str(places.APPS / "nginx.sh")
     command = ["/bin/sh", script, str(folder), "{address}", "{generation}", *words]
-    return service(command, **merge({"backend": {"stop_signal": "QUIT"}}, more))
+    path = None if "http2" in words else "/up"  # a check speaks HTTP/1
+    return service(command, path, **merge({"backend": {"stop_signal": "QUIT"}}, more))
+
+
+def websocket(**more):
+    return service([places.PYTHON, "-B", str(places.APPS / "websocket_app.py")], **more)
 
 
 def naming_its_client(header="none", **more):

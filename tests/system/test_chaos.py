@@ -71,6 +71,7 @@ class Chaos:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_anything_at_any_moment(relayd, seed):
     service = apps.demo(
+        protocol=["auto", "tcp"][seed % 2],
         backend={"instances": 2, "restart_delay": {"min": "50ms", "max": "500ms"}},
         health={"ready_timeout": "3s"},
         rollover={"graceful_timeout": "3s"},
@@ -93,6 +94,9 @@ def test_anything_at_any_moment(relayd, seed):
         assert http.get_json(relayd.address)["generation"] == number
         report = load.finish()
     losses = report["losses"]
-    assert losses["refused"] == losses["timed_out"] == losses["bad_status"] == losses["bad_body"] == 0, describe(report)
+    assert losses["refused"] == losses["timed_out"] == losses["bad_body"] == 0, describe(report)
+    # A request whose instance was killed, and that may not be sent once more, is told so.
+    assert losses["bad_status"] == relayd.service()["answered"], describe(report)
+    assert all(" 502 " in each for each in report["complaints"] if "bad_status" in each), describe(report)
     assert report["unfinished"] == report["client_errors"] == 0, describe(report)
     assert relayd.process.poll() is None

@@ -63,7 +63,7 @@ def test_hups_during_a_rollover_are_remembered_once(relayd):
 
 def test_a_rollover_while_old_generations_drain(relayd):
     """Two generations may drain; when a third would, the oldest is cut."""
-    relayd.start({"web": slow_starter(rollover={"max_old_generations": 2, "graceful_timeout": "60s"})})
+    relayd.start({"web": slow_starter(protocol="tcp", rollover={"max_old_generations": 2, "graceful_timeout": "60s"})})
     links = []
     for number in (1, 2, 3):
         links.append(http.connect(relayd.address))
@@ -159,7 +159,7 @@ def test_the_starting_generation_is_killed(relayd, mode):
 
 @pytest.mark.parametrize("mode", ["phased", "hot"])
 def test_the_old_generation_is_killed_while_it_drains(relayd, mode):
-    relayd.start({"web": slow_starter(rollover={"graceful_timeout": "300s"})})
+    relayd.start({"web": slow_starter(protocol="tcp", rollover={"graceful_timeout": "300s"})})
     with http.connect(relayd.address) as link:
         http.ask(link, "/slow?ms=250000")
         relayd.wait_for(lambda s: relayd.generation(1)["connections"] == 1, "a request is under way")
@@ -176,7 +176,7 @@ def test_the_old_generation_is_killed_while_it_drains(relayd, mode):
 
 def test_the_old_generation_is_killed_while_the_new_one_starts(relayd):
     """Phased: the rollover goes on; clients are held until one of the two is ready."""
-    relayd.start({"web": slow_starter()})
+    relayd.start({"web": slow_starter(protocol="tcp")})
     with Load(relayd.address, clients=8, options=["--think", "2"]) as load:
         relayd.wait_for(lambda service: service["accepted"] > 50, "clients are being served")
         rollover = begin_slow_rollover(relayd)

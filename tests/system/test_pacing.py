@@ -121,7 +121,7 @@ def watched(stack, links):
 @pytest.mark.parametrize("threads", [1, 3])
 def test_idle_clients_are_closed_over_the_spread_and_all_by_its_end(relayd, threads):
     number, graceful, spread = 20, 5, 4
-    service = apps.demo(rollover={"graceful_timeout": f"{graceful}s", "close_spread": f"{spread}s"})
+    service = apps.demo(protocol="tcp", rollover={"graceful_timeout": f"{graceful}s", "close_spread": f"{spread}s"})
     relayd.start({"web": service}, threads=threads)
     with contextlib.ExitStack() as stack:
         links = kept_links(stack, relayd, number)
@@ -142,7 +142,7 @@ def test_idle_clients_are_closed_over_the_spread_and_all_by_its_end(relayd, thre
 
 
 def test_the_end_of_graceful_timeout_closes_whoever_is_busy(relayd):
-    relayd.start({"web": apps.demo(rollover={"graceful_timeout": "2s", "close_spread": "2s"})}, threads=1)
+    relayd.start({"web": apps.demo(protocol="tcp", rollover={"graceful_timeout": "2s", "close_spread": "2s"})}, threads=1)
     with contextlib.ExitStack() as stack:
         links = kept_links(stack, relayd, 6)
         for link in links:
@@ -157,7 +157,7 @@ def test_an_abort_ends_the_spread(relayd):
     """The old generation serves again while the spread is under way: who is left stays."""
     number = 60
     rollover = {"graceful_timeout": "60s", "close_spread": "60s"}
-    relayd.start({"web": apps.demo(rollover=rollover)}, threads=1)
+    relayd.start({"web": apps.demo(protocol="tcp", rollover=rollover)}, threads=1)
     with contextlib.ExitStack() as stack:
         links = kept_links(stack, relayd, number)
         waiting = watched(stack, links)

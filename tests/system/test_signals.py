@@ -58,7 +58,7 @@ def ready(service):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
 def test_int_and_quit_stop_fast(relayd, number):
-    relayd.start({"web": apps.demo(rollover={"graceful_timeout": "300s"})})
+    relayd.start({"web": apps.demo(protocol="tcp", rollover={"graceful_timeout": "300s"})})
     with http.connect(relayd.address) as link:
         http.ask(link, "/slow?ms=250000")
         relayd.wait_for(lambda s: relayd.generation(1)["connections"] == 1, "a request is under way")
@@ -68,8 +68,18 @@ def test_int_and_quit_stop_fast(relayd, number):
     assert relayd.wait_end(30) == 0
 
 
-def test_a_second_term_is_harmless_and_int_hurries_a_graceful_stop(relayd):
+def test_a_fast_stop_tells_http_clients_so(relayd):
     relayd.start({"web": apps.demo(rollover={"graceful_timeout": "300s"})})
+    with http.connect(relayd.address) as link:
+        http.ask(link, "/slow?ms=250000")
+        relayd.wait_for(lambda s: relayd.generation(1)["connections"] == 1, "a request is under way")
+        relayd.send(signal.SIGINT)
+        assert http.answer(link)[0] == 503
+    assert relayd.wait_end(30) == 0
+
+
+def test_a_second_term_is_harmless_and_int_hurries_a_graceful_stop(relayd):
+    relayd.start({"web": apps.demo(protocol="tcp", rollover={"graceful_timeout": "300s"})})
     with http.connect(relayd.address) as link:
         http.ask(link, "/slow?ms=250000")
         relayd.wait_for(lambda s: relayd.generation(1)["connections"] == 1, "a request is under way")

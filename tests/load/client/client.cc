@@ -122,6 +122,7 @@ bool Client::connect(Moment now) {
   event.events = EPOLLIN | (connected ? 0U : static_cast<unsigned>(EPOLLOUT));
   event.data.u32 = index_;
   ::epoll_ctl(run_.epoll, EPOLL_CTL_ADD, socket_.get(), &event);
+  run_.report.connected();
   if (!connected) state_ = State::kConnecting;
   introduce();
   return true;
@@ -217,7 +218,7 @@ void Client::await_close(Moment now) {
 }
 
 void Client::end(Ending ending, Moment now, const std::string& complaint) {
-  run_.report.ended(ending, *exchange_, request_, run_.begun, begun_, now, complaint);
+  run_.report.ended(ending, *exchange_, index_, request_, run_.begun, begun_, now, complaint);
   const bool keep = ending == Ending::kAnswered && run_.options.keep_alive && state_ != State::kAwaitingClose;
   if (!keep) socket_.reset();
   pause(now, ending != Ending::kAnswered);

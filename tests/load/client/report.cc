@@ -107,7 +107,7 @@ std::uint64_t OrderCheck::compared() const {
 Report::Report(const Options& options)
     : options_(options), started_(std::chrono::steady_clock::now()), last_answer_(started_) {}
 
-void Report::ended(Ending ending, const Exchange& exchange, std::uint64_t request,
+void Report::ended(Ending ending, const Exchange& exchange, unsigned client, std::uint64_t request,
                    std::uint64_t newest_request, Moment begun, Moment now, const std::string& complaint) {
   ++endings_[ending];
   if (ending != Ending::kAnswered) {
@@ -124,7 +124,10 @@ void Report::ended(Ending ending, const Exchange& exchange, std::uint64_t reques
   longest_silence_ = std::max<Nanoseconds>(longest_silence_, now - last_answer_);
   last_answer_ = now;
   const AnswerFacts& facts = exchange.facts();
-  if (!facts.generation.empty()) ++generations_[facts.generation];
+  if (!facts.generation.empty()) {
+    ++generations_[facts.generation];
+    clients_[facts.generation].insert(client);
+  }
   if (!facts.instance.empty()) ++instances_[facts.generation + "." + facts.instance];
   if (options_.check_order) order_.answered(request, facts, newest_request);
 }
@@ -160,12 +163,14 @@ std::string Report::to_json(Moment now) const {
   report["losses"] = losses;
   report["client_errors"] = count(endings_, Ending::kClientError);
   report["unfinished"] = unfinished_;
+  report["connections"] = connections_;
   report["closed_between_requests"] = closed_between_requests_;
   report["longest_stall_ms"] = milliseconds(longest_stall_);
   report["longest_silence_ms"] = milliseconds(longest_silence_);
   report["latency_ms"] = latency;
   report["generations"] = generations_;
   report["instances"] = instances_;
+  for (const auto& [generation, clients] : clients_) report["clients_of"][generation] = clients.size();
   if (options_.check_order) {
     report["order_compared"] = order_.compared();
     report["order_violations"] = order_.violations();

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -51,10 +52,11 @@ class Report {
  public:
   explicit Report(const Options& options);
 
-  void ended(Ending ending, const Exchange& exchange, std::uint64_t request, std::uint64_t newest_request,
-             Moment begun, Moment now, const std::string& complaint);
+  void ended(Ending ending, const Exchange& exchange, unsigned client, std::uint64_t request,
+             std::uint64_t newest_request, Moment begun, Moment now, const std::string& complaint);
   // A client waited this long for the next sign of life: the connection, room to send, or a byte.
   void waited(Nanoseconds time) { longest_stall_ = std::max(longest_stall_, time); }
+  void connected() { ++connections_; }
   void connection_closed_between_requests() { ++closed_between_requests_; }
   void unfinished(std::uint64_t requests) { unfinished_ = requests; }
   void print_progress(Moment now, std::uint64_t waiting);
@@ -70,13 +72,15 @@ class Report {
   std::map<Ending, std::uint64_t> endings_;
   std::map<std::string, std::uint64_t> generations_;
   std::map<std::string, std::uint64_t> instances_;
-  std::vector<std::string> complaints_;  // the first few
+  std::map<std::string, std::set<unsigned>> clients_;  // by generation: who was answered by it
+  std::vector<std::string> complaints_;                // the first few
   LatencyTable latencies_;
   OrderCheck order_;
   Nanoseconds longest_stall_{0};
   Nanoseconds longest_latency_{0};
   Nanoseconds longest_silence_{0};  // no client got an answer
   Moment last_answer_;
+  std::uint64_t connections_ = 0;
   std::uint64_t closed_between_requests_ = 0;
   std::uint64_t unfinished_ = 0;
   std::uint64_t answered_at_last_progress_ = 0;

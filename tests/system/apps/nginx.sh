@@ -1,6 +1,7 @@
 #!/bin/sh
-# nginx.sh FOLDER ADDRESS GENERATION [proxy_protocol]: becomes an nginx in the foreground, with its files in
-# FOLDER/GENERATION; with the last word it takes connections that begin with a PROXY header, and no others.
+# nginx.sh FOLDER ADDRESS GENERATION [proxy_protocol|http2]: becomes an nginx in the foreground, with its files in
+# FOLDER/GENERATION. With the last word it takes connections that begin with a PROXY header, or with HTTP/2's preface,
+# and no others.
 set -eu
 folder=$1/nginx-$3
 mkdir -p "$folder"
@@ -18,6 +19,7 @@ error_log stderr warn;
 events { worker_connections 512; }
 http {
   access_log off;
+  keepalive_requests 1000000;
   client_body_temp_path $folder/body;
   proxy_temp_path $folder/proxy;
   fastcgi_temp_path $folder/fastcgi;
