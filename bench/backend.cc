@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "bench/work.h"
@@ -95,6 +97,8 @@ class Backend {
         return false;
       case kPage:
         return answer_pages(fd, client, size);
+      case kHttp:
+        return answer_http(fd, client, size);
       case kBulk:
         return take_requests(fd, client, size);
       default:
@@ -118,6 +122,17 @@ class Backend {
   bool answer_pages(int fd, Client& client, std::size_t size) {
     client.received += size;
     for (; client.received >= kPageRequest; client.received -= kPageRequest) client.to_send += kPageAnswer;
+    return send_rest(fd, client);
+  }
+
+  // One request at a time; on loopback such a small one comes in one piece, or its end is the last that
+  // comes.
+  bool answer_http(int fd, Client& client, std::size_t size) {
+    static const std::string answer =
+        "HTTP/1.1 200 OK\r\nServer: bench_backend\r\nContent-Type: text/html\r\nContent-Length: " +
+        std::to_string(kHttpBody) + "\r\n\r\n" + std::string(kHttpBody - 1, 'x') + kLastOfBody;
+    if (!std::string_view(buffer_, size).ends_with("\r\n\r\n")) return true;
+    client.unsent.insert(client.unsent.end(), answer.begin(), answer.end());
     return send_rest(fd, client);
   }
 

@@ -14,11 +14,15 @@ PIPES = 400
 # In this order they are printed. What ends in " unix" has the same backend on a Unix socket.
 TCP = ["direct", "floor", "floor splice", "relayd", "haproxy", "haproxy splice", "nginx", "nginx half-close",
        "socket-proxyd"]
+# HTTP on kept connections; "relayd" (protocol: tcp), "direct" and "floor" do that work too.
+HTTP = ["relayd auto", "relayd http", "haproxy http", "nginx http"]
 UNIX = [name + " unix" for name in TCP if name != "nginx half-close"]
 
 
 def takes_part(name, work):
     """Those that only splice otherwise would do the same as without in all but bulk; half-closes occur in connects."""
+    if name in HTTP or work == "http":
+        return work == "http" and (name in HTTP or name in ("direct", "floor", "relayd"))
     if "splice" in name:
         return work == "bulk"
     if "half-close" in name:
@@ -57,7 +61,7 @@ class Candidate:
                   "haproxy": self._start_haproxy, "nginx": self._start_nginx, "socket-proxyd": self._start_socket_proxyd}
         starts[name.split()[0]](backend)
         if self.process:
-            wait_until_it_answers(self.process, self.address)
+            wait_until_it_answers(self.process, self.address, http=name.endswith(" http"))
 
     def pids(self):
         """The proxy's own processes: relayd's backend, which it started itself, is not one of them."""
@@ -79,6 +83,7 @@ class Candidate:
         self._start(self.stage.program("bench_floor"), self.address, backend.address, *splices)
 
     def _start_relayd(self, _):
+        mode = self.name.split()[1] if self.name in HTTP else "tcp"
         kind = "socket" if self.name.endswith("unix") else "port"
         folder = self.stage.path("relayd")
         os.mkdir(folder, 0o755)
@@ -90,7 +95,7 @@ threads: 1
 services:
   bench:
     listen: ["{self.address}"]
-    protocol: tcp
+    protocol: {mode}
     backend:
       command: [taskset, -c, "{self.stage.load_cpu}", "{self.stage.program('bench_backend')}", "{{address}}"]
       address: {kind}
@@ -108,7 +113,7 @@ global
   maxconn {MOST_PAIRS}
   maxpipes {PIPES}
 defaults
-  mode tcp
+  mode {"http" if self.name in HTTP else "tcp"}
 {options}
   timeout connect 5s
   timeout client 1h
@@ -120,6 +125,9 @@ listen bench
         self._start("haproxy", "-db", "-f", config)
 
     def _start_nginx(self, backend):
+        if self.name in HTTP:
+            self._start_nginx_for_http(backend)
+            return
         module = f"load_module {NGINX_MODULE};" if os.path.exists(NGINX_MODULE) else ""
         user = "user root;" if os.geteuid() == 0 else ""
         half_close = "proxy_half_close on;" if "half-close" in self.name else ""
@@ -139,6 +147,27 @@ stream {{
     proxy_connect_timeout 5s;
     proxy_timeout 1h;
     {half_close}
+  }}
+}}
+""")
+        self._start("nginx", "-e", "stderr", "-p", self.stage.folder, "-c", config)
+
+    def _start_nginx_for_http(self, backend):
+        user = "user root;" if os.geteuid() == 0 else ""
+        config = self.stage.write("nginx.conf", f"""
+{user}
+daemon off;
+pid {self.stage.path("nginx.pid")};
+error_log stderr error;
+worker_processes 1;
+events {{ worker_connections 19900; }}
+http {{
+  access_log off;
+  keepalive_requests 100000000;
+  upstream bench {{ server {backend.address}; keepalive 256; keepalive_requests 100000000; }}
+  server {{
+    listen {self.address} backlog=4096;
+    location / {{ proxy_pass http://bench; proxy_http_version 1.1; proxy_set_header Connection ""; }}
   }}
 }}
 """)

@@ -2,12 +2,14 @@
 //   bench_load connect ADDRESS COUNT CONCURRENCY server|client    who closes first
 //   bench_load roundtrip ADDRESS COUNT CONNECTIONS
 //   bench_load request ADDRESS COUNT CONNECTIONS                  round trips as small HTTP ones look
+//   bench_load http ADDRESS COUNT CONNECTIONS                     small HTTP requests on kept connections
 //   bench_load bulk ADDRESS BYTES STREAMS                         BYTES in all
 //   bench_load paced ADDRESS MILLISECONDS RATE CONNECTIONS        latencies (paced.h)
 //   bench_load idle ADDRESS       reads "open N" (connects, and no more), "answer N" (asks the newest N for a
 //                                 little) and "bulk BYTES" (on each connection), a line each, answers each by
 //                                 a line of JSON, and ends with its input
 #include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -50,12 +52,18 @@ struct Trip {
   std::size_t answer;
 };
 constexpr Trip kSmallTrip{.kind = kEcho, .request = kTripSize, .answer = kTripSize};
+// Its request and answer have no agreed length.
+constexpr Trip kHttpTrip{.kind = kHttp, .request = 0, .answer = UINT64_MAX};
 constexpr Trip kPageTrip{.kind = kPage, .request = kPageRequest, .answer = kPageAnswer};
 
 void round_trips(Load& load, std::uint64_t count, std::uint64_t connections, const Trip& trip) {
   std::vector<Session> sessions(connections);
   const auto ask = [&](Session& session) {
-    load.begin(session, text_request(trip.kind, trip.request), trip.answer);
+    session.until_mark = trip.kind == kHttp;
+    load.begin(session,
+               session.until_mark ? std::vector<char>(kHttpRequest.begin(), kHttpRequest.end())
+                                  : text_request(trip.kind, trip.request),
+               trip.answer);
   };
   load.done = [](Session&) {};
   for (Session& session : sessions) {
@@ -149,6 +157,8 @@ int main(int argc, char** argv) {
     bench::round_trips(load, number(3), number(4), bench::kSmallTrip);
   } else if (work == "request" && number(4) > 0) {
     bench::round_trips(load, number(3), number(4), bench::kPageTrip);
+  } else if (work == "http" && number(4) > 0) {
+    bench::round_trips(load, number(3), number(4), bench::kHttpTrip);
   } else if (work == "bulk" && number(4) > 0) {
     bench::bulk(load, number(3), number(4));
   } else if (work == "paced" && number(4) > 0 && number(5) > 0) {

@@ -30,12 +30,13 @@ def works(quick):
              ["connect", connections, "16", "server"]),
         Work("connect_client", "the same, closed by the client", "us", 1e6, ["connect", connections, "16", "client"]),
         Work("roundtrip", "128 B round trip on 64 kept connections", "us", 1e6, ["roundtrip", trips, "64"]),
+        Work("http", "HTTP request on 64 kept connections, 1 KiB of body", "us", 1e6, ["http", trips, "64"]),
         Work("bulk", "bulk download, 4 streams, per GB", "ms", 1e12, ["bulk", volume, "4"]),
     ]
 
 
 def warm_up(work):
-    units = {"connect": "200", "roundtrip": "1000", "bulk": "20000000"}[work.arguments[0]]
+    units = {"connect": "200", "roundtrip": "1000", "http": "1000", "bulk": "20000000"}[work.arguments[0]]
     return Work(work.key, "", "", 1, [work.arguments[0], units, *work.arguments[2:]])
 
 

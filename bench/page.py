@@ -13,7 +13,7 @@ from report import number
 BEGIN = "<!-- figures: written by bench/run, not by hand -->"
 END = "<!-- end of figures -->"
 WORKS = {"connect": "connect, closed by the backend", "connect_client": "connect, closed by the client",
-         "roundtrip": "kept round trip", "bulk": "bulk, per GB"}
+         "roundtrip": "kept round trip", "http": "kept HTTP request", "bulk": "bulk, per GB"}
 NAMES = {"haproxy": "HAProxy", "nginx": "nginx", "socket-proxyd": "systemd-socket-proxyd",
          "none": "nothing", "starts": "processes being started", "rollover": "rollovers"}
 KINDS = {"all": "p99 latency", "trip": "p99 of round trips alone", "connection": "p99 of connections alone"}

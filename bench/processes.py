@@ -139,14 +139,17 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def answers(address):
-    """Whether 64 B to ADDRESS (HOST:PORT or unix:PATH) come back, as bench_backend gives them."""
+def answers(address, http):
+    """Whether 64 B to ADDRESS (HOST:PORT or unix:PATH) come back, as bench_backend gives them; or a request's 200."""
     family = socket.AF_UNIX if address.startswith("unix:") else socket.AF_INET
     target = address[5:] if family == socket.AF_UNIX else ("127.0.0.1", int(address.rsplit(":", 1)[1]))
     try:
         with socket.socket(family) as probe:
             probe.settimeout(2)
             probe.connect(target)
+            if http:
+                probe.sendall(b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n")
+                return probe.recv(12) == b"HTTP/1.1 200"
             probe.sendall(b"o" * 64)
             return probe.recv(64) == b"o" * 64
     except OSError:
@@ -160,9 +163,9 @@ def log_tail(process):
         return "".join(file.readlines()[-10:])
 
 
-def wait_until_it_answers(process, address, seconds=20):
+def wait_until_it_answers(process, address, seconds=20, http=False):
     deadline = time.monotonic() + seconds
-    while not answers(address):
+    while not answers(address, http):
         if process.poll() is not None or time.monotonic() > deadline:
             raise Failure(f"{process.args[3]} does not serve on {address}:\n{log_tail(process)}")
         time.sleep(0.02)

@@ -150,6 +150,7 @@ void Load::advance(Session& session) {
       return;
     }
     session.to_receive -= size;
+    if (session.until_mark && buffer_[size - 1] == kLastOfBody) session.to_receive = 0;
     if (session.to_receive == 0 && !session.await_end) {
       finish(session);
       return;

@@ -20,6 +20,7 @@ struct Session {
   std::vector<char> request;  // not sent yet
   std::uint64_t to_receive = 0;
   bool await_end = false;
+  bool until_mark = false;  // the answer ends with kLastOfBody instead
   bool busy = false;
   Clock::time_point due{};  // for whom measures times
 };
