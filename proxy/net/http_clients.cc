@@ -22,6 +22,8 @@ constexpr Tick kHeadLimit = to_ticks(std::chrono::seconds(30));
 // Servers close connections that lie idle, the quickest after 2 s. A request that cannot be sent again does
 // not run into that: after this it gets a connection of its own.
 constexpr Tick kFresh = to_ticks(std::chrono::seconds(1));
+// Clients among whom one is looked for that may go.
+constexpr int kLookedAt = 64;
 
 }  // namespace
 
@@ -105,7 +107,15 @@ void Worker::relay_http(Index index) {
         exchange.flags &= static_cast<std::uint16_t>(~kSpoilt);
       }
       if (reached(now_, connection.active + kFresh)) exchange.flags |= kStale;
-      if (service.settings.forwarded_headers) forwarded = client_host(connection);
+      if (service.settings.forwarded_headers) {
+        forwarded = client_host(connection);
+        // It has been reset: what it sent before must not pass under a name of its own choice.
+        const bool known = connection.origin != kNone || (connection.side[kClient] & kIsUnix);
+        if (forwarded.empty() && !known) {
+          close_connection(index, true);
+          return;
+        }
+      }
     }
     const std::uint64_t bytes_in = connection.bytes_in;
     const std::uint64_t bytes_out = connection.bytes_out;
@@ -251,11 +261,12 @@ bool Worker::send_again(ServiceState& service, Index index) {
   Connection& connection = slab_[index];
   Exchange& exchange = exchanges_[connection.exchange];
   if (!(exchange.flags & kWhole)) return false;
+  ++connection.rescues;  // also lets it go to the same instance, where there is no other
   if (exchange.flags & kFirstSent) {
     if (!(exchange.flags & kRepeatable) || (exchange.flags & kSentAgain)) return false;
     exchange.flags |= kSentAgain;
     add(service.counters->sent_again, 1);
-  } else if (++connection.rescues > kMostRescues) {
+  } else if (connection.rescues > kMostRescues) {
     return false;
   }
   // One that has answered before has only closed what lay idle.
@@ -372,10 +383,14 @@ bool Worker::is_idle(const Connection& connection) {
 // True where a place has become free: whoever has asked nothing for the longest time has to go before anybody
 // waits in the kernel's queue.
 bool Worker::close_idlest(ServiceState& service) {
-  const Index index = service.idle.front();
-  if (index == kNone || !reached(now_, slab_[index].active + kFresh) || !is_idle(slab_[index])) return false;
-  close_connection(index);
-  return true;
+  Index index = service.idle.front();
+  for (int looked = 0; looked < kLookedAt && index != kNone; ++looked, index = slab_[index].next) {
+    if (!reached(now_, slab_[index].active + kFresh)) return false;
+    if (!is_idle(slab_[index])) continue;
+    close_connection(index);
+    return true;
+  }
+  return false;
 }
 
 // A client between two requests, or of whom nothing is known yet, does not stay with what is on its way out.

@@ -202,6 +202,41 @@ TEST_P(Http, LargeBodiesBothWays) {
   goes_on(*server);
 }
 
+// The last bytes of a body may stand in a pipe when the backend, which is slow, has answered already.
+TEST_P(Http, AnEarlyResponseWhileTheEndOfTheBodyIsInAPipe) {
+  Peer first = ask(kGet);
+  answer(first, kOk);
+  for (int round = 0; round < 24; ++round) {
+    const bool early = round % 2 == 0;
+    const std::size_t size = 5'000'000 + static_cast<std::size_t>(round) * 77'777;
+    const std::string body = pattern(size, static_cast<unsigned>(round));
+    const std::string head =
+        "PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: " + std::to_string(size) + "\r\n\r\n";
+    Peer uploader = plane.client();
+    std::thread sender([&] { uploader.send(head + body); });
+    Peer server = backend.accept();
+    expect(server, head);
+    if (early) {
+      server.send(kOk);
+      expect(uploader, kOk);
+    }
+    std::string got;
+    while (got.size() < size) {
+      const std::string some = server.receive(std::min<std::size_t>(size - got.size(), 100'000));
+      if (some.empty()) break;
+      got += some;
+    }
+    sender.join();
+    ASSERT_EQ(got.size(), size) << round;
+    ASSERT_TRUE(got == body) << round;
+    if (!early) {
+      server.send(kOk);
+      expect(uploader, kOk);
+    }
+    exchange(uploader, server, kGet, kOk);
+  }
+}
+
 TEST_P(Http, AClientThatEndsAfterItsRequestGetsItsAnswer) {
   client.send(kPost);
   client.finish();
