@@ -6,7 +6,7 @@
 #include "proxy/rollover/machine.h"
 
 // Inside of the rollover machine: one object per step. machine.cc has the events and phases of the service,
-// machine_instances.cc what happens to its generations and instances.
+// machine_generations.cc and machine_instances.cc what happens to its generations and instances.
 namespace relayd::rollover {
 
 class Step {
@@ -49,7 +49,7 @@ class Step {
   bool advance();
   void update_route();
 
-  // Generations and instances: machine_instances.cc
+  // Generations: machine_generations.cc
   GenerationNumber create(const Launch& launch, GenerationNumber copy_of, GenerationState state);
   void begin_drain(Generation& g);
   void cut_sooner(Generation& g);
@@ -61,6 +61,10 @@ class Step {
   void cut_and_stop(Generation& g);
   void kill_generation(Generation& g);
   void cut_oldest_over(unsigned limit);
+  void generation_due(Generation& g, const std::string& why_not_ready);
+  bool collect_gone();
+
+  // Instances: machine_instances.cc
   void resize(Generation& g, unsigned instances);
   void start_instance(Generation& g, InstanceIndex i);
   void stop_instance(Generation& g, InstanceIndex i);
@@ -68,8 +72,6 @@ class Step {
   void restart_later(Generation& g, InstanceIndex i, const std::string& why);
   void launch_failed(const Generation& g, const std::string& why);
   void instance_due(Generation& g, InstanceIndex i, const std::string& why_not_ready);
-  void generation_due(Generation& g, const std::string& why_not_ready);
-  bool collect_gone();
   Instance* find_instance(GenerationNumber generation, InstanceIndex instance);
 
   template <typename A>
