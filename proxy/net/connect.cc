@@ -161,7 +161,7 @@ int Worker::open_socket(ServiceState& service, const Connection& connection, con
 bool Worker::take_source(ServiceState& service, const Connection& connection, int fd, int family) {
   const auto source = connection.origin != kNone ? Result<SocketAddress>(origins_[connection.origin].source)
                                                  : peer_address(connection.fd[kClient]);
-  if (!source) return true;  // the client has gone; its connection will tell
+  if (!source) return false;  // the client has gone; its connection will tell
   std::string_view ip = source->ip_bytes();
   if (family == AF_INET && ip.starts_with(kMappedPrefix)) ip.remove_prefix(kMappedPrefix.size());
   if (ip.size() != (family == AF_INET ? sizeof(in_addr) : sizeof(in6_addr))) {

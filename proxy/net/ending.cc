@@ -202,7 +202,11 @@ void Worker::expire_idle(ServiceState& service, IndexList& list, std::size_t& re
       connection.due = now_ + idle_period(service);
       list.push_back(slab_, index);
     } else if (connection.exchange != kNone && exchanges_[connection.exchange].stage == Stage::kUnanswered) {
-      answer_http(service, index, 504, "the app has not answered in time");
+      if (exchanges_[connection.exchange].request.done()) {
+        answer_http(service, index, 504, "the app has not answered in time");
+      } else {
+        answer_http(service, index, 408, "the request has not come whole in time");
+      }
     } else {
       close_connection(index);
     }

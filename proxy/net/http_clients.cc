@@ -105,7 +105,15 @@ void Worker::relay_http(Index index) {
         exchange.flags &= static_cast<std::uint16_t>(~kSpoilt);
       }
       if (reached(now_, connection.active + kFresh)) exchange.flags |= kStale;
-      if (service.settings.forwarded_headers) forwarded = client_host(connection);
+      if (service.settings.forwarded_headers) {
+        forwarded = client_host(connection);
+        // It has been reset: what it sent before must not pass under a name of its own choice.
+        const bool known = connection.origin != kNone || (connection.side[kClient] & kIsUnix);
+        if (forwarded.empty() && !known) {
+          close_connection(index, true);
+          return;
+        }
+      }
     }
     const std::uint64_t bytes_in = connection.bytes_in;
     const std::uint64_t bytes_out = connection.bytes_out;
@@ -251,11 +259,12 @@ bool Worker::send_again(ServiceState& service, Index index) {
   Connection& connection = slab_[index];
   Exchange& exchange = exchanges_[connection.exchange];
   if (!(exchange.flags & kWhole)) return false;
+  ++connection.rescues;  // also lets it go to the same instance, where there is no other
   if (exchange.flags & kFirstSent) {
     if (!(exchange.flags & kRepeatable) || (exchange.flags & kSentAgain)) return false;
     exchange.flags |= kSentAgain;
     add(service.counters->sent_again, 1);
-  } else if (++connection.rescues > kMostRescues) {
+  } else if (connection.rescues > kMostRescues) {
     return false;
   }
   // One that has answered before has only closed what lay idle.

@@ -6,6 +6,8 @@ namespace {
 
 // Who has asked nothing for so long may have to go.
 constexpr Tick kLongIdle = to_ticks(std::chrono::seconds(1));
+// Clients among whom one is looked for that may go.
+constexpr int kLookedAt = 64;
 
 }  // namespace
 
@@ -21,11 +23,14 @@ bool Worker::is_idle(const Connection& connection) {
 // True where a place has become free: whoever has asked nothing for the longest time has to go before anybody
 // waits in the kernel's queue.
 bool Worker::close_idlest(ServiceState& service) {
-  const Index index = service.idle.front();
-  if (index == kNone || !reached(now_, slab_[index].active + kLongIdle) || !is_idle(slab_[index]))
-    return false;
-  close_connection(index);
-  return true;
+  Index index = service.idle.front();
+  for (int looked = 0; looked < kLookedAt && index != kNone; ++looked, index = slab_[index].next) {
+    if (!reached(now_, slab_[index].active + kLongIdle)) return false;
+    if (!is_idle(slab_[index])) continue;
+    close_connection(index);
+    return true;
+  }
+  return false;
 }
 
 // A client between two requests, or of whom nothing is known yet, does not stay with what is on its way out.

@@ -206,7 +206,9 @@ Next Relay::send_request(Connection& connection, Exchange& exchange) {
       exchange.request_end = 0;
     }
   }
-  if (exchange.request.done() || connection.flow[kClient] != Flow::kOpen) return Next::kWait;
+  // The end of a body may be in a pipe still.
+  const bool piped = is_pipe(connection.parked[kClient]);
+  if (!piped && (exchange.request.done() || connection.flow[kClient] != Flow::kOpen)) return Next::kWait;
   excess_ = {};
   const Next next = pump(connection, kClient, &exchange.request);
   const Index spilled = connection.parked[kClient];

@@ -146,7 +146,10 @@ Next Relay::conclude(Connection& connection, Exchange& exchange) {
   const bool keeps = (exchange.flags & kClientKeeps) && (exchange.flags & kBackendKeeps) &&
                      connection.flow[kClient] == Flow::kOpen;
   if (!keeps) return end_http(connection, exchange);
-  if (!exchange.request.done() || exchange.request_end > 0) return Next::kWait;  // it goes on meanwhile
+  if (!exchange.request.done() || exchange.request_end > 0 || is_pipe(connection.parked[kClient])) {
+    // It goes on meanwhile, as long as somebody takes it.
+    return connection.side[kBackend] & kFailed ? end_http(connection, exchange) : Next::kWait;
+  }
   exchange.stage = Stage::kAwaited;
   return Next::kExchanged;
 }
