@@ -14,6 +14,8 @@ from harness.relayd import all_ready
 TIMES = 10 if places.SOAK else 3
 APPS = {"gunicorn": apps.gunicorn_with_passed_sockets, "node": apps.node, "systemd-style": apps.passed}
 BY_DEFINITION = {"reset", "truncated", "closed_early"}
+# While no relayd runs nobody accepts, and clients wait for as long as a busy machine takes to start one.
+PATIENT = ["--timeout", 50]
 
 
 def activated(name="systemd-style", **more):
@@ -180,7 +182,7 @@ def test_several_sockets_of_one_name_and_of_both_kinds(relayd):
 def test_started_again_and_again_without_anybody_refused(relayd):
     listener = listen()
     start_with(relayd, demo("web"), [("web", listener)])
-    with Load(relayd.address, clients=32) as load:
+    with Load(relayd.address, clients=32, options=PATIENT) as load:
         for _ in range(TIMES):
             relayd.wait_for(lambda service: service["accepted"] > 100, "clients are being served")
             relayd.events.close()
@@ -194,7 +196,7 @@ def test_started_again_and_again_without_anybody_refused(relayd):
 def test_killed_and_started_again_without_anybody_refused(relayd):
     listener = listen()
     start_with(relayd, demo("web"), [("web", listener)])
-    with Load(relayd.address, clients=32) as load:
+    with Load(relayd.address, clients=32, options=PATIENT) as load:
         for _ in range(TIMES):
             relayd.wait_for(lambda service: service["accepted"] > 100, "clients are being served")
             relayd.events.close()
