@@ -1,5 +1,7 @@
-// The backend of the benchmark: bench_backend ADDRESS. One thread, one epoll set; ends by SIGTERM. It speaks
-// what work.h says and does as little as it can, since it shares a core with the load.
+// The backend of the benchmark: bench_backend ADDRESS, or a listening socket that was passed (fd:3). One
+// thread, one epoll set; ends by SIGTERM. It speaks what work.h says and does as little as it can, since it
+// shares a core with the load.
+#include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -184,8 +186,13 @@ class Backend {
 int main(int argc, char** argv) {
   using namespace relayd;
   if (argc != 2) {
-    std::fprintf(stderr, "usage: bench_backend ADDRESS    (127.0.0.1:80, unix:/path)\n");
+    std::fprintf(stderr, "usage: bench_backend ADDRESS    (127.0.0.1:80, unix:/path, fd:3)\n");
     return 2;
+  }
+  if (std::string_view(argv[1]) == "fd:3") {
+    ::fcntl(3, F_SETFL, ::fcntl(3, F_GETFL) | O_NONBLOCK);
+    static bench::Backend backend(Descriptor(3));
+    backend.run();
   }
   const auto address = SocketAddress::parse(argv[1]);
   if (!address) {

@@ -16,6 +16,8 @@ TCP = ["direct", "floor", "floor splice", "relayd", "haproxy", "haproxy splice",
        "socket-proxyd"]
 # HTTP on kept connections; "relayd" (protocol: tcp), "direct" and "floor" do that work too.
 HTTP = ["relayd auto", "relayd http", "haproxy http", "nginx http"]
+# How relayd can bring connections to an app, beside no proxy at all.
+WAYS = ["direct", "relayd steering", "relayd handoff", "relayd"]
 UNIX = [name + " unix" for name in TCP if name != "nginx half-close"]
 
 
@@ -84,7 +86,11 @@ class Candidate:
 
     def _start_relayd(self, _):
         mode = self.name.split()[1] if self.name in HTTP else "tcp"
-        kind = "socket" if self.name.endswith("unix") else "port"
+        kind = "socket" if self.name.endswith("unix") else "handoff" if self.name.endswith("handoff") else "port"
+        listens = "fd:3" if kind == "handoff" else "{address}"
+        check = "command, command: ['true']" if kind == "handoff" else "tcp"
+        protocol = "" if kind == "handoff" else f"protocol: {mode}"
+        steering = "on" if self.name.endswith("steering") else "off"
         folder = self.stage.path("relayd")
         os.mkdir(folder, 0o755)
         self.control = folder + "/control.sock"
@@ -95,11 +101,12 @@ threads: 1
 services:
   bench:
     listen: ["{self.address}"]
-    protocol: {mode}
+    {protocol}
     backend:
-      command: [taskset, -c, "{self.stage.load_cpu}", "{self.stage.program('bench_backend')}", "{{address}}"]
+      command: [taskset, -c, "{self.stage.load_cpu}", "{self.stage.program('bench_backend')}", "{listens}"]
       address: {kind}
-    health: {{check: tcp, interval: 0s}}
+      steering: {steering}
+    health: {{check: {check}, interval: 0s}}
     rollover: {{mode: phased, graceful_timeout: 1h, max_old_generations: 20}}
 """)
         self._start(self.stage.program("relayd"), "--config", config, env={**os.environ, "RUNTIME_DIRECTORY": folder})

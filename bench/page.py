@@ -8,6 +8,7 @@ import idle
 import plot
 from processes import Failure
 import report
+import ways
 from report import number
 
 BEGIN = "<!-- figures: written by bench/run, not by hand -->"
@@ -141,6 +142,19 @@ def calls_table(results):
     return lines + [""]
 
 
+def ways_table(results):
+    if "ways" not in results:
+        return []
+    found = results["ways"]
+    lines = [f"The ways to the app. Load and app share one CPU, relayd has the other. Latency of connections in µs, at "
+             f"{found['rate']:,} units a second.", "",
+             "| | connections a second | p50 | p99 | relayd's CPU a connection, µs |", "|---|---|---|---|---|"]
+    for name, row in ways.table(results):
+        cells = [number(row["rate"], 0), number(row["p50"], 0), number(row["p99"], 0), number(row["cpu"], 2)]
+        lines.append(f"| {named(name)} | " + " | ".join(cells) + " |")
+    return lines + [""]
+
+
 def write(results, directory):
     """Paths of what was written."""
     readme, drawing = os.path.join(directory, "README.md"), os.path.join(directory, "figures.svg")
@@ -150,7 +164,8 @@ def write(results, directory):
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise Failure(f"{readme} has no '{BEGIN}' before '{END}'")
-    parts = (provenance, goals_table, terms_table, cost_table, growth_table, memory_table, latency_table, calls_table)
+    parts = (provenance, goals_table, terms_table, cost_table, growth_table, memory_table, latency_table, calls_table,
+             ways_table)
     body = "\n".join(line.rstrip() for part in parts for line in part(results)).rstrip()
     with open(readme, "w", encoding="utf-8") as file:
         file.write(f"{before}{BEGIN}\n\n{body}\n\n{END}{after}")

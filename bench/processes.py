@@ -139,7 +139,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def answers(address, http):
+def answers(address, http=False):
     """Whether 64 B to ADDRESS (HOST:PORT or unix:PATH) come back, as bench_backend gives them; or a request's 200."""
     family = socket.AF_UNIX if address.startswith("unix:") else socket.AF_INET
     target = address[5:] if family == socket.AF_UNIX else ("127.0.0.1", int(address.rsplit(":", 1)[1]))

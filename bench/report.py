@@ -4,6 +4,7 @@ from statistics import median
 
 import figures
 import idle
+import ways
 
 UNITS = {"all": "units", "trip": "round trips", "connection": "connections"}
 
@@ -100,12 +101,26 @@ def print_calls(results):
             print(f"  {key + ': ' + name:<34}{found['total']:6.1f}   {listed}")
 
 
+def print_ways(results):
+    if "ways" not in results:
+        return
+    found = results["ways"]
+    print(f"\nThe ways to the app: connections a second; p50 and p99 of a connection at {found['rate']:,} units a second, us; "
+          "relayd's CPU\na connection, us (medians)")
+    for name, row in ways.table(results):
+        print(f"  {name:<18}{number(row['rate'], 0):>8}{number(row['p50'], 0):>8}{number(row['p99'], 0):>8}"
+              f"{number(row['cpu'], 2):>9}")
+    for name, why in found["absent"].items():
+        print(f"  {name:<18}not here: {why.strip().splitlines()[-1]}")
+
+
 def print_all(results):
     print_costs(results)
     print_ratios(results)
     print_memory(results)
     print_latency(results)
     print_calls(results)
+    print_ways(results)
     goals = [row for row in results["figures"] if row["goal"] is not None]
     missed = [title(row) for row in goals if not row["reached"]]
     if missed:
