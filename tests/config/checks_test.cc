@@ -115,7 +115,7 @@ TEST(Checks, CloseSpreadLiesWithinTheDrain) {
       {times(0s, 1ms), "rollover.close_spread", "make it at most as long"},
       {times(30s, 60s, 60s), nullptr},
       {times(30s, 30s, 10s), nullptr},
-      {times(30s, 61s, 60s), "rollover.close_spread", "graceful_timeout and tunnel_timeout (61s and 60s)"},
+      {times(30s, 61s, 60s), "rollover.close_spread", "graceful_timeout and tunnel_timeout (61s and 1m)"},
   });
 }
 
