@@ -21,10 +21,6 @@ std::string longer_than_zero(Duration value) {
   return value > Duration::zero() ? format_duration(value) : "";
 }
 
-std::string written(const Amount& amount) {
-  return std::to_string(amount.value) + (amount.percent ? "%" : "");
-}
-
 // Whoever builds a feature deletes its line.
 constexpr Refusal kRefusals[] = {
     {"backend.address",
@@ -42,9 +38,6 @@ constexpr Refusal kRefusals[] = {
     {"backend.targets",
      [](const Service& s) { return s.backend.targets.empty() ? "" : in_quotes(s.backend.targets[0]); },
      "give 'command', which relayd starts itself"},
-    {"rollover.surge",
-     [](const Service& s) { return s.rollover.surge == Amount{} ? "" : written(s.rollover.surge); },
-     "write '100%'"},
     {"rollover.canary",
      [](const Service& s) { return s.rollover.canary == 0 ? "" : std::to_string(s.rollover.canary) + "%"; },
      "write '0%'"},

@@ -276,9 +276,9 @@ Launch Driver::launch_of(const config::Service& service) const {
 }
 
 Policy Driver::policy_of(const config::Service& service) const {
-  return Policy{service.rollover.graceful_timeout, service.rollover.max_old_generations,
-                service.rollover.close_spread,
-                service.rollover.tunnel_timeout.value_or(service.rollover.graceful_timeout)};
+  return Policy{
+      service.rollover.graceful_timeout, service.rollover.max_old_generations, service.rollover.close_spread,
+      service.rollover.tunnel_timeout.value_or(service.rollover.graceful_timeout), service.rollover.surge};
 }
 
 // Definitions stay as long as something of the generation runs, or may be started again.
