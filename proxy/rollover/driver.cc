@@ -115,6 +115,7 @@ void Driver::scale(unsigned instances, Done done) {
   feed(event::Scale{instances});
   wait_for(
       [name = service_.name, instances](const State& s) -> std::optional<Result<void>> {
+        if (is_replacing(s.phase)) return std::nullopt;  // each generation is on its way there
         const Generation* g = s.serving();
         if (g == nullptr || g->launch.instances != instances)
           return Result<void>{};  // takes effect at the next start

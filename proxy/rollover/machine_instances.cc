@@ -4,12 +4,6 @@
 #include "proxy/rollover/machine_steps.h"
 
 namespace relayd::rollover {
-namespace {
-
-// A process that KILL does not end hangs in the kernel (on a dead network file system, say): told so often.
-constexpr Duration kKilledPatience = std::chrono::seconds(10);
-
-}  // namespace
 
 // ---- Reports from instances
 // ---------------------------------------------------------------------------------------
@@ -102,6 +96,7 @@ void Step::resize(Generation& g, unsigned instances) {
 
 void Step::bring_to(Generation& g, unsigned instances) {
   const bool has_clients = g.state == GenerationState::kServing || is_replacing(s_.phase);
+  const bool withdrawn = g.state == GenerationState::kStarting && s_.phase == Phase::kReplacingBack;
   g.launch.instances = instances;
   while (g.instances.size() < instances) g.instances.emplace_back().next_delay = g.launch.restart_delay.min;
   bool drains = false;
@@ -109,7 +104,7 @@ void Step::bring_to(Generation& g, unsigned instances) {
     Instance& instance = g.instances[n];
     const auto i = static_cast<InstanceIndex>(n);
     if (n < instances) {
-      if (instance.state == InstanceState::kGone) start_instance(g, i);
+      if (instance.state == InstanceState::kGone && !withdrawn) start_instance(g, i);
       if (instance.state == InstanceState::kDraining) {  // wanted again before it was stopped
         instance.state = InstanceState::kReady;
         instance.due.reset();
@@ -181,6 +176,7 @@ void Step::kill_instance(Generation& g, InstanceIndex i) {
     return;
   }
   instance.state = InstanceState::kKilled;
+  instance.since = now_;
   instance.due = now_ + kKilledPatience;
   emit(action::KillInstance{g.number, i});
 }

@@ -16,11 +16,6 @@ unsigned ready(const Generation& g) {
   return count(g, [](const Instance& i) { return i.state == InstanceState::kReady; });
 }
 
-// Those that have a process, or will have one again.
-unsigned alive(const Generation& g) {
-  return count(g, [](const Instance& i) { return i.state != InstanceState::kGone; });
-}
-
 // Wanted ones that do not run yet.
 unsigned on_the_way(const Generation& g) {
   unsigned there = 0;
@@ -31,9 +26,31 @@ unsigned on_the_way(const Generation& g) {
   return g.launch.instances - there;
 }
 
+// The least number of instances, from the first one on, among which so many are ready: those of a generation
+// that is withdrawn may have gone in between, and are not started again.
+unsigned first_with_ready(const Generation& g, unsigned wanted) {
+  std::size_t n = 0;
+  for (; n < g.instances.size() && wanted > 0; ++n)
+    wanted -= g.instances[n].state == InstanceState::kReady ? 1 : 0;
+  return static_cast<unsigned>(n);
+}
+
 bool is_whole(const Generation& g) { return g.launch.instances == g.whole && on_the_way(g) == 0; }
 
 }  // namespace
+
+// Those that have a process or will have one again, of all generations; but for killed ones that hang in the
+// kernel, of which nobody knows whether they ever end.
+unsigned Step::alive() const {
+  unsigned sum = 0;
+  for (const Generation& g : s_.generations) {
+    sum += count(g, [this](const Instance& i) {
+      const bool hangs = i.state == InstanceState::kKilled && now_ - i.since >= kKilledPatience;
+      return i.state != InstanceState::kGone && !hangs;
+    });
+  }
+  return sum;
+}
 
 // Of so many; at least one.
 unsigned Step::surge_of(unsigned instances) const {
@@ -58,10 +75,11 @@ bool Step::replace_some() {
   return true;
 }
 
-// For each instance of `up` that is ready, one of `down` leaves: the sum is never less than it was, and never
-// more than the surge above what either needs.
+// For each instance of `up` that is ready, one of `down` leaves: never fewer serve than before, and of all
+// processes, those of older generations too, there are never more than the surge above what is needed.
 bool Step::exchange_some(Generation& up, Generation& down) {
-  const unsigned kept = down.whole - std::min(down.whole, ready(up));
+  unsigned kept = down.whole - std::min(down.whole, ready(up));
+  if (s_.phase == Phase::kReplacingBack) kept = first_with_ready(down, kept);
   if (kept < down.launch.instances) {
     bring_to(down, kept);
     return true;
@@ -70,8 +88,7 @@ bool Step::exchange_some(Generation& up, Generation& down) {
   const std::size_t next = up.launch.instances;
   const bool still_there = next < up.instances.size() && up.instances[next].state == InstanceState::kDraining;
   const unsigned surge = surge_of(up.whole);
-  const bool room =
-      on_the_way(up) < surge && alive(up) + alive(down) < std::max(up.whole, down.whole) + surge;
+  const bool room = on_the_way(up) < surge && alive() < std::max(up.whole, down.whole) + surge;
   if (!still_there && !room) return false;
   bring_to(up, up.launch.instances + 1);
   return true;

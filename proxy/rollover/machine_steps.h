@@ -11,6 +11,9 @@
 // what happens to its generations and instances.
 namespace relayd::rollover {
 
+// A process that KILL does not end hangs in the kernel (on a dead network file system, say): told so often.
+constexpr Duration kKilledPatience = std::chrono::seconds(10);
+
 class Step {
  public:
   Step(State& state, TimePoint now, Actions& actions) : s_(state), now_(now), actions_(actions) {}
@@ -53,6 +56,7 @@ class Step {
 
   // Some instances at a time: machine_replacing.cc
   unsigned surge_of(unsigned instances) const;
+  unsigned alive() const;
   bool replace_some();
   bool exchange_some(Generation& up, Generation& down);
   void replace_back(Outcome outcome);

@@ -154,16 +154,16 @@ class World {
       }
     }
     if (!processes_.try_emplace({a.generation, a.instance}).second) fail("started twice");
-    if (state_.phase == Phase::kReplacing && a.generation == state_.starting()->number) check_surge();
+    const bool replaces = is_replacing(state_.phase) && a.generation == state_.starting()->number;
+    if (replaces && state_.phase == Phase::kReplacingBack) fail("a generation that has failed starts again");
+    if (replaces) check_surge();
     if (unruly_ && chance(5)) stillborn_.push_back({a.generation, a.instance});
   }
   void check_surge() {
     const Generation& old = *state_.serving();
     const Generation& next = *state_.starting();
     std::size_t running = 0;
-    for (const auto& [key, process] : processes_) {
-      running += key.first == old.number || key.first == next.number ? 1 : 0;
-    }
+    for (const auto& [key, process] : processes_) running += process.killed ? 0 : 1;
     const config::Amount& surge = state_.policy.surge;
     const std::size_t more = surge.percent ? (next.whole * surge.value + 99) / 100 : surge.value;
     if (running > std::max(old.whole, next.whole) + more)

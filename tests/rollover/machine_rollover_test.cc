@@ -372,6 +372,34 @@ TEST_F(Machine, AFailureHalfWayBringsBackTheOldOnes) {
   EXPECT_THAT(last_ended->reason, testing::StartsWith("instance 2 of generation 2: not ready within 10s"));
 }
 
+TEST_F(Machine, WhatHasFailedIsNotStartedAgainOnTheWayBack) {
+  policy.surge = {1, false};
+  launch.instances = 3;
+  serve();
+  roll(config::Mode::kPhased);
+  ready(2, 0);
+  drained(1);
+  exited(1, 2);
+  ready(2, 1);
+  EXPECT_THAT(exited(2, 0), ElementsAre("start 1.2", "route 1.0 1.1 2.1"));  // 1.1 was draining
+  drained(1);
+  EXPECT_EQ(state.phase, Phase::kReplacingBack);
+}
+
+TEST_F(Machine, DrainingGenerationsCountToo) {
+  policy.surge = {1, false};
+  launch.instances = 2;
+  serve();
+  roll(config::Mode::kPhased);
+  ready(2, 0);
+  drained(1);
+  exited(1, 1);
+  ready(2, 1);  // done, while 1.0 still has clients
+  EXPECT_THAT(roll(config::Mode::kPhased), ElementsAre("create 3"));
+  drained(1);
+  EXPECT_THAT(exited(1, 0), ElementsAre("start 3.0"));
+}
+
 TEST_F(Machine, WhatDrainsYetIsBroughtBackAtOnce) {
   policy.surge = {1, false};
   launch.instances = 2;
@@ -402,7 +430,8 @@ TEST_F(Machine, ScaledWhileInstancesAreReplaced) {
   serve();
   roll(config::Mode::kPhased);
   EXPECT_THAT(send(event::Scale{3}), IsEmpty());
-  EXPECT_THAT(ready(2, 0), ElementsAre("start 2.1", "route 1.0 1.1 2.0"));  // three have to serve from here on
+  EXPECT_THAT(ready(2, 0),
+              ElementsAre("start 2.1", "route 1.0 1.1 2.0"));  // three have to serve from here on
   EXPECT_THAT(ready(2, 1), ElementsAre("route 1.0 2.0 2.1", "drain 1.1"));
   drained(1);
   EXPECT_THAT(exited(1, 1), ElementsAre("start 2.2"));
