@@ -327,6 +327,7 @@ void check_service(const Section& services, const Service& service, Claims& clai
   check_backend(section.in("backend"), service.backend);
   check_health(section.in("health"), service.health, service.backend.address);
   section.bounded("rollover.graceful_timeout", service.rollover.graceful_timeout, 0s, 8760h);
+  section.bounded("rollover.surge", service.rollover.surge.value, 1, 1000);
   section.bounded("rollover.max_old_generations", service.rollover.max_old_generations, 1, 100);
   section.bounded("hold.max_connections", service.hold.max_connections, 1, 10'000'000);
   section.bounded("hold.timeout", service.hold.timeout, 1ms, 24h);

@@ -21,15 +21,8 @@ std::string longer_than_zero(Duration value) {
   return value > Duration::zero() ? format_duration(value) : "";
 }
 
-std::string written(const Amount& amount) {
-  return std::to_string(amount.value) + (amount.percent ? "%" : "");
-}
-
 // Whoever builds a feature deletes its line.
 constexpr Refusal kRefusals[] = {
-    {"rollover.surge",
-     [](const Service& s) { return s.rollover.surge == Amount{} ? "" : written(s.rollover.surge); },
-     "write '100%'"},
     {"rollover.canary",
      [](const Service& s) { return s.rollover.canary == 0 ? "" : std::to_string(s.rollover.canary) + "%"; },
      "write '0%'"},

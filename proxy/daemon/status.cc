@@ -15,10 +15,12 @@ std::int64_t ms_until(TimePoint due) { return std::max<std::int64_t>(0, (due - m
 std::string phase_name(const HostedService& service, const rollover::State& state) {
   switch (state.phase) {
     case Phase::kPhasedStart:
+    case Phase::kReplacing:
     case Phase::kHotStart:
       return "rolling over";
     case Phase::kEmptying:
       return state.rollover ? "rolling over" : "starting";
+    case Phase::kReplacingBack:
     case Phase::kRestoring:
       return "restoring";
     case Phase::kServing:

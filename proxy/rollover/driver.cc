@@ -116,6 +116,7 @@ void Driver::scale(unsigned instances, Done done) {
   feed(event::Scale{instances});
   wait_for(
       [name = service_.name, instances](const State& s) -> std::optional<Result<void>> {
+        if (is_replacing(s.phase)) return std::nullopt;  // each generation is on its way there
         const Generation* g = s.serving();
         if (g == nullptr || g->launch.instances != instances)
           return Result<void>{};  // takes effect at the next start
@@ -300,9 +301,9 @@ Launch Driver::launch_of(const config::Service& service) const {
 }
 
 Policy Driver::policy_of(const config::Service& service) const {
-  return Policy{service.rollover.graceful_timeout, service.rollover.max_old_generations,
-                service.rollover.close_spread,
-                service.rollover.tunnel_timeout.value_or(service.rollover.graceful_timeout)};
+  return Policy{
+      service.rollover.graceful_timeout, service.rollover.max_old_generations, service.rollover.close_spread,
+      service.rollover.tunnel_timeout.value_or(service.rollover.graceful_timeout), service.rollover.surge};
 }
 
 // Whether the machine starts another process in a place that has none.

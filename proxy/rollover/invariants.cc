@@ -52,6 +52,10 @@ std::string check_phase(const State& s) {
     case Phase::kPhasedStart:
       if (!serving || !starting) return "a phased start needs the old and the new generation";
       break;
+    case Phase::kReplacing:
+    case Phase::kReplacingBack:
+      if (!serving || !starting) return "instances are replaced, which needs the old and the new generation";
+      break;
     case Phase::kEmptying:
       if (serving || starting) return "emptying, but one serves or starts";
       if (s.generations.empty()) return "empty, but nothing was started";
@@ -70,8 +74,8 @@ std::string check_phase(const State& s) {
       break;
   }
   if (s.pending.has_value() != (s.phase == Phase::kEmptying)) return "pending belongs to emptying";
-  const bool rolls =
-      s.phase == Phase::kPhasedStart || s.phase == Phase::kHotStart || s.phase == Phase::kRestoring;
+  const bool rolls = s.phase == Phase::kPhasedStart || is_replacing(s.phase) || s.phase == Phase::kHotStart ||
+                     s.phase == Phase::kRestoring;
   if (rolls && !s.rollover) return "a phase of a rollover without a rollover";
   if (s.rollover && !rolls && s.phase != Phase::kEmptying) return "a rollover outside its phases";
   return "";
@@ -89,7 +93,10 @@ std::string broken_invariant(const State& s) {
     last = g.number;
     serving += g.state == GenerationState::kServing ? 1 : 0;
     starting += g.state == GenerationState::kStarting ? 1 : 0;
-    if (g.state == GenerationState::kStarting && !g.due) return "a starting generation has no time limit";
+    if (g.state == GenerationState::kStarting && !g.due && !is_replacing(s.phase))
+      return "a starting generation has no time limit";
+    if (s.phase == Phase::kServing && g.state == GenerationState::kServing && g.launch.instances != g.whole)
+      return "the serving generation is not whole, and nobody replaces it";
     if (g.state == GenerationState::kDraining && (!g.due || g.drain == 0)) return "a drain has no end";
     if (g.launch.owns_clients && g.launch.stop != config::StopWhen::kAtOnce)
       return "a drain that only its processes can end does not begin with their stop";
@@ -105,7 +112,8 @@ std::string broken_invariant(const State& s) {
   if (serving > 1 || starting > 1) return "two generations in one role";
   for (const RouteEntry& entry : s.route) {
     const Generation* g = s.find(entry.generation);
-    if (g == nullptr || g->state != GenerationState::kServing)
+    const bool replaces = g != nullptr && g->state == GenerationState::kStarting && is_replacing(s.phase);
+    if (g == nullptr || (g->state != GenerationState::kServing && !replaces))
       return "the route names a generation without the role";
     if (entry.instance >= g->instances.size() ||
         g->instances[entry.instance].state != InstanceState::kReady) {

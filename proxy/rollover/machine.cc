@@ -27,7 +27,8 @@ void Step::operator()(const event::Rollover& e) {
   note(Kind::kRolloverStarted, s_.rollover->from, -1, config::to_string(e.mode));
 
   if (serving != nullptr && e.mode == config::Mode::kPhased) {
-    s_.phase = Phase::kPhasedStart;
+    const bool all_at_once = surge_of(e.launch.instances) >= e.launch.instances;
+    s_.phase = all_at_once ? Phase::kPhasedStart : Phase::kReplacing;
     s_.rollover->to = create(e.launch, 0, GenerationState::kStarting);
     return;
   }
@@ -122,8 +123,8 @@ void Step::operator()(const event::Stop& e) {
   if (s_.phase == Phase::kStopped) return;
   if (!e.fast && (s_.phase == Phase::kStopping || s_.stop_by)) return;
   const bool somebody_may_come = s_.phase == Phase::kServing || s_.phase == Phase::kPhasedStart ||
-                                 s_.phase == Phase::kEmptying || s_.phase == Phase::kHotStart ||
-                                 s_.phase == Phase::kRestoring;
+                                 is_replacing(s_.phase) || s_.phase == Phase::kEmptying ||
+                                 s_.phase == Phase::kHotStart || s_.phase == Phase::kRestoring;
   if (!e.fast && e.clients_held && s_.route.empty() && somebody_may_come) {
     s_.stop_by = now_ + s_.policy.graceful_timeout;
     s_.again = false;
@@ -159,10 +160,11 @@ void Step::operator()(const event::Tick& e) {
 void Step::pause(std::string reason) {
   s_.again = false;
   s_.pending.reset();
+  const bool has_clients = is_replacing(s_.phase);
   s_.phase = Phase::kPausing;
   settle_outcome(Outcome::kAborted, std::move(reason));
   end_rollover();
-  if (Generation* starting = s_.starting()) stop_generation(*starting);
+  if (Generation* starting = s_.starting()) has_clients ? withdraw(*starting) : stop_generation(*starting);
   if (Generation* serving = s_.serving()) begin_drain(*serving);
 }
 
@@ -205,6 +207,10 @@ void Step::fail(Outcome outcome, std::string reason) {
   if (!s_.rollover || next == nullptr) return;
   settle_outcome(outcome, std::move(reason));
   note(Kind::kRolloverFailing, next->number, -1, s_.rollover->reason);
+  if (s_.phase == Phase::kReplacing) {
+    replace_back(outcome);
+    return;
+  }
   if (s_.phase == Phase::kPhasedStart) {
     s_.phase = Phase::kServing;
     end_rollover();
@@ -236,6 +242,7 @@ void Step::begin_stop(bool fast) {
   s_.pending.reset();
   s_.stop_by.reset();
   s_.again = false;
+  if (is_replacing(s_.phase)) end_replacing();
   s_.phase = Phase::kStopping;
   stop_accepting();
   if (Generation* starting = s_.starting()) stop_generation(*starting);
@@ -280,6 +287,9 @@ bool Step::advance() {
       switch_over();
       return true;
     }
+    case Phase::kReplacing:
+    case Phase::kReplacingBack:
+      return replace_some();
     case Phase::kServing:
     case Phase::kRestoring: {
       Generation* serving = s_.serving();
@@ -311,10 +321,12 @@ bool Step::advance() {
 
 void Step::update_route() {
   std::vector<RouteEntry> route;
-  if (const Generation* serving = s_.serving()) {
-    for (std::size_t i = 0; i < serving->instances.size(); ++i) {
-      if (serving->instances[i].state != InstanceState::kReady) continue;
-      route.push_back({serving->number, static_cast<InstanceIndex>(i)});
+  for (const Generation& g : s_.generations) {
+    const bool replaces = g.state == GenerationState::kStarting && is_replacing(s_.phase);
+    if (g.state != GenerationState::kServing && !replaces) continue;
+    for (std::size_t i = 0; i < g.instances.size(); ++i) {
+      if (g.instances[i].state != InstanceState::kReady) continue;
+      route.push_back({g.number, static_cast<InstanceIndex>(i)});
     }
   }
   if (route == s_.route) return;

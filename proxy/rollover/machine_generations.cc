@@ -30,8 +30,11 @@ GenerationNumber Step::create(const Launch& launch, GenerationNumber copy_of, Ge
   g.number = ++s_.last_number;
   g.state = state;
   g.launch = launch;
+  g.whole = launch.instances;
   g.began = now_;
-  if (state == GenerationState::kStarting) g.due = now_ + launch.ready_timeout;
+  if (state == GenerationState::kStarting && s_.phase != Phase::kReplacing) {
+    g.due = now_ + launch.ready_timeout;
+  }
   if (state == GenerationState::kServing) {
     s_.last_served = g.number;
     s_.last_launch = launch;
@@ -39,7 +42,7 @@ GenerationNumber Step::create(const Launch& launch, GenerationNumber copy_of, Ge
   emit(action::CreateGeneration{g.number, copy_of});
   note(Kind::kGenerationStarting, g.number, -1,
        copy_of != 0 ? "with the definition of generation " + std::to_string(copy_of) : "");
-  resize(g, launch.instances);
+  bring_to(g, s_.phase == Phase::kReplacing ? 0 : launch.instances);
   return g.number;
 }
 

@@ -4,12 +4,6 @@
 #include "proxy/rollover/machine_steps.h"
 
 namespace relayd::rollover {
-namespace {
-
-// A process that KILL does not end hangs in the kernel (on a dead network file system, say): told so often.
-constexpr Duration kKilledPatience = std::chrono::seconds(10);
-
-}  // namespace
 
 // ---- Reports from instances
 // ---------------------------------------------------------------------------------------
@@ -34,6 +28,11 @@ void Step::operator()(const event::InstanceUnhealthy& e) {
   instance->state = InstanceState::kUnhealthy;
   update_route();
   note(Kind::kInstanceUnhealthy, e.generation, e.instance, e.why);
+  const bool replaces = s_.find(e.generation)->state == GenerationState::kStarting;
+  if (s_.phase == Phase::kReplacing && replaces) {
+    fail(Outcome::kFailed, "instance " + std::to_string(e.instance) + " of generation " +
+                               std::to_string(e.generation) + " fails its checks: " + e.why);
+  }
 }
 
 void Step::operator()(const event::InstanceHealthy& e) {
@@ -59,7 +58,7 @@ void Step::operator()(const event::InstanceExited& e) {
   instance->state = InstanceState::kGone;
   instance->due.reset();
   end_drain(*instance);
-  if (!wanted) return;
+  if (!wanted || (g.state == GenerationState::kStarting && s_.phase == Phase::kReplacingBack)) return;
   if (g.state == GenerationState::kStarting && !asked_to) {
     fail(Outcome::kFailed, "instance " + std::to_string(e.instance) + " of generation " +
                                std::to_string(g.number) + ": " + e.why);
@@ -89,25 +88,34 @@ void Step::operator()(const event::Drained& e) {
 
 // Brings the number of instances to what is wanted: missing ones start, the ones too many finish and stop.
 void Step::resize(Generation& g, unsigned instances) {
-  if (g.launch.instances != instances) note(Kind::kScaled, g.number, -1, std::to_string(instances));
-  g.launch.instances = instances;
+  if (g.whole != instances) note(Kind::kScaled, g.number, -1, std::to_string(instances));
+  g.whole = instances;
   if (g.number == s_.last_served) s_.last_launch.instances = instances;
+  bring_to(g, is_replacing(s_.phase) ? std::min(g.launch.instances, instances) : instances);
+}
+
+void Step::bring_to(Generation& g, unsigned instances) {
+  const bool has_clients = g.state == GenerationState::kServing || is_replacing(s_.phase);
+  const bool withdrawn = g.state == GenerationState::kStarting && s_.phase == Phase::kReplacingBack;
+  g.launch.instances = instances;
   while (g.instances.size() < instances) g.instances.emplace_back().next_delay = g.launch.restart_delay.min;
   bool drains = false;
   for (std::size_t n = 0; n < g.instances.size(); ++n) {
     Instance& instance = g.instances[n];
     const auto i = static_cast<InstanceIndex>(n);
     if (n < instances) {
-      if (instance.state == InstanceState::kGone) start_instance(g, i);
+      if (instance.state == InstanceState::kGone && !withdrawn) start_instance(g, i);
       if (instance.state == InstanceState::kDraining) {  // wanted again before it was stopped
         instance.state = InstanceState::kReady;
         instance.due.reset();
         end_drain(instance);
       }
-    } else if (g.state == GenerationState::kServing && g.launch.owns_clients) {
+    } else if (has_clients && g.launch.owns_clients) {
+      const bool asked_before = instance.state == InstanceState::kStopping;
       stop_instance(g, i);
-      if (instance.state == InstanceState::kStopping) instance.due = now_ + s_.policy.graceful_timeout;
-    } else if (g.state == GenerationState::kServing &&
+      if (!asked_before && instance.state == InstanceState::kStopping)
+        instance.due = now_ + s_.policy.graceful_timeout;
+    } else if (has_clients &&
                (instance.state == InstanceState::kReady || instance.state == InstanceState::kUnhealthy)) {
       instance.state = InstanceState::kDraining;
       set_cuts(instance);
@@ -137,7 +145,7 @@ void Step::start_instance(Generation& g, InstanceIndex i) {
   instance.state = InstanceState::kStarting;
   instance.since = now_;
   instance.due.reset();
-  if (g.state == GenerationState::kServing) instance.due = now_ + g.launch.ready_timeout;
+  if (!g.due) instance.due = now_ + g.launch.ready_timeout;
   emit(action::StartInstance{g.number, i});
 }
 
@@ -173,6 +181,7 @@ void Step::kill_instance(Generation& g, InstanceIndex i) {
     return;
   }
   instance.state = InstanceState::kKilled;
+  instance.since = now_;
   instance.due = now_ + kKilledPatience;
   emit(action::KillInstance{g.number, i});
 }
@@ -191,7 +200,9 @@ void Step::restart_later(Generation& g, InstanceIndex i, const std::string& why)
   note(Kind::kInstanceRestarting, g.number, i, "in " + config::format_duration(instance.next_delay));
   instance.next_delay = std::min(instance.next_delay * 2, delay.max);
   update_route();
-  if (!g.was_ready && !reported) launch_failed(g, "instance " + std::to_string(i) + ": " + why);
+  const std::string which = "instance " + std::to_string(i) + ": " + why;
+  if (!g.was_ready && !reported) launch_failed(g, which);
+  if (s_.phase == Phase::kReplacingBack && !was_up) not_back(which);
 }
 
 // A generation with the serving role has never been ready, and one of its instances just failed again.
@@ -215,6 +226,10 @@ void Step::instance_due(Generation& g, InstanceIndex i, const std::string& why_n
           "not ready within " + config::format_duration(g.launch.ready_timeout) + " (ready_timeout)";
       if (!why_not_ready.empty()) why += ": " + why_not_ready;
       note(Kind::kInstanceKilled, g.number, i, why);
+      if (s_.phase == Phase::kReplacing && g.state == GenerationState::kStarting) {
+        return fail(Outcome::kFailed, "instance " + std::to_string(i) + " of generation " +
+                                          std::to_string(g.number) + ": " + why);
+      }
       kill_instance(g, i);
       if (!g.was_ready) launch_failed(g, "instance " + std::to_string(i) + ": " + why);
       return;

@@ -7,8 +7,12 @@
 #include "proxy/rollover/machine.h"
 
 // Inside of the rollover machine: one object per step. machine.cc has the events and phases of the service,
-// machine_generations.cc and machine_instances.cc what happens to its generations and instances.
+// machine_replacing.cc what is done some instances at a time, machine_generations.cc and machine_instances.cc
+// what happens to its generations and instances.
 namespace relayd::rollover {
+
+// A process that KILL does not end hangs in the kernel (on a dead network file system, say): told so often.
+constexpr Duration kKilledPatience = std::chrono::seconds(10);
 
 class Step {
  public:
@@ -50,6 +54,17 @@ class Step {
   bool advance();
   void update_route();
 
+  // Some instances at a time: machine_replacing.cc
+  unsigned surge_of(unsigned instances) const;
+  unsigned alive() const;
+  bool replace_some();
+  bool exchange_some(Generation& up, Generation& down);
+  void replace_back(Outcome outcome);
+  void not_back(const std::string& why);
+  void serve_whole();
+  void end_replacing();
+  void withdraw(Generation& g);
+
   // Generations: machine_generations.cc
   GenerationNumber create(const Launch& launch, GenerationNumber copy_of, GenerationState state);
   void begin_drain(Generation& g);
@@ -78,6 +93,7 @@ class Step {
 
   // Instances: machine_instances.cc
   void resize(Generation& g, unsigned instances);
+  void bring_to(Generation& g, unsigned instances);
   void start_instance(Generation& g, InstanceIndex i);
   void stop_instance(Generation& g, InstanceIndex i);
   void kill_instance(Generation& g, InstanceIndex i);

@@ -21,6 +21,10 @@ const char* to_string(Phase phase) {
       return "serving";
     case Phase::kPhasedStart:
       return "starting";
+    case Phase::kReplacing:
+      return "replacing";
+    case Phase::kReplacingBack:
+      return "replacing-back";
     case Phase::kEmptying:
       return "emptying";
     case Phase::kHotStart:

@@ -30,6 +30,14 @@
 //        pause, from anywhere:   kPausing --all gone--> kPaused     resume or rollover: kEmptying
 //        stop, from anywhere:    kStopping --all gone--> kStopped
 //
+// With a surge smaller than the number of instances, a phased rollover replaces them some at a time:
+//
+//        kServing --> kReplacing -- all are ready: switch, drain what is left of the old --> kServing
+//                         |                                                                     ^
+//                         +-- failed, aborted --> kReplacingBack -- the old one is whole again -+
+//
+// The old generation keeps the serving role meanwhile, and the ready instances of both are the route.
+//
 // A generation that crashes while it serves stays in kServing: its instances are started again with back-off,
 // and clients are held while none is ready. A first start, a resume and a return to the previous definition
 // go the same way: the generation has the serving role from the start, and the route is empty until an
@@ -40,11 +48,13 @@ using GenerationNumber = std::uint32_t;  // from 1, never reused; 0: none
 using InstanceIndex = std::uint16_t;     // from 0
 
 enum class Phase : std::uint8_t {
-  kIdle,         // nothing was launched yet
-  kServing,      // no rollover; there is a generation in the serving role
-  kPhasedStart,  // the new generation starts beside the serving one
-  kEmptying,     // clients are held; every generation finishes and stops; then `pending` is started
-  kHotStart,     // clients are held; the new generation starts alone
+  kIdle,           // nothing was launched yet
+  kServing,        // no rollover; there is a generation in the serving role
+  kPhasedStart,    // the new generation starts beside the serving one
+  kReplacing,      // instances of the new generation take over from those of the serving one, some at a time
+  kReplacingBack,  // that has failed: those of the serving one take over again
+  kEmptying,       // clients are held; every generation finishes and stops; then `pending` is started
+  kHotStart,       // clients are held; the new generation starts alone
   kRestoring,  // clients are held; a hot or regular rollover failed and the previous definition starts again
   kPausing,    // clients are held; every generation finishes and stops
   kPaused,     // clients are held; nothing runs
@@ -52,9 +62,12 @@ enum class Phase : std::uint8_t {
   kStopped,
 };
 const char* to_string(Phase phase);
+constexpr bool is_replacing(Phase phase) {
+  return phase == Phase::kReplacing || phase == Phase::kReplacingBack;
+}
 
 enum class GenerationState : std::uint8_t {
-  kStarting,  // not ready; no client ever reached it
+  kStarting,  // not ready; no client ever reached it, but where instances are replaced some at a time
   kServing,   // has the serving role: its ready instances are the route
   kDraining,  // no new clients; `due`: what is left is cut
   kStopping,  // its processes have been told to end
@@ -102,7 +115,8 @@ struct Launch {
 struct Generation {
   GenerationNumber number = 0;
   GenerationState state = GenerationState::kStarting;
-  Launch launch;  // launch.instances: how many are wanted now
+  Launch launch;       // launch.instances: how many are wanted now
+  unsigned whole = 1;  // how many make it whole: launch.instances, but where it is replaced or replaces
   TimePoint began{};
   Deadline due;  // kStarting: ready_timeout; kDraining: the later of graceful_timeout and tunnel_timeout
   Deadline spread_due;  // kDraining: when the closes of close_spread begin that end at `due`
@@ -123,6 +137,7 @@ struct Policy {
   unsigned max_old_generations = 2;
   Duration close_spread{};
   Duration tunnel_timeout{};
+  config::Amount surge;  // new instances beside the old ones in a phased rollover
   bool operator==(const Policy&) const = default;
 };
 

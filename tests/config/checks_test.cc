@@ -119,6 +119,18 @@ TEST(Checks, CloseSpreadLiesWithinTheDrain) {
   });
 }
 
+TEST(Checks, Surge) {
+  const auto surge = [](unsigned value, bool percent) {
+    return [=](Service& s) { s.rollover.surge = {value, percent}; };
+  };
+  expect_rows({
+      {surge(1, false), nullptr},
+      {surge(25, true), nullptr},
+      {surge(0, false), "rollover.surge", "out of range: 0; give 1 to 1000"},
+      {surge(0, true), "rollover.surge", "give 1 to 1000"},
+  });
+}
+
 TEST(Checks, ProxyProtocolAndTransparent) {
   expect_rows({
       {[](Service& s) {
@@ -375,14 +387,6 @@ TEST(Checks, Steering) {
 TEST(Checks, NotBuiltYet) {
   const char* const kNot = "not in this version yet: ";
   expect_rows({
-      {[](Service& s) {
-         s.rollover.surge = {1, false};
-       },
-       "rollover.surge", "'rollover.surge: 1'; write '100%'"},
-      {[](Service& s) {
-         s.rollover.surge = {50, true};
-       },
-       "rollover.surge", kNot},
       {[](Service& s) { s.rollover.canary = 5; }, "rollover.canary", kNot},
       {[](Service& s) { s.rollover.monitor = 1s; }, "rollover.monitor", kNot},
       {[](Service& s) { s.rollover.failure_action = FailureAction::kPause; }, "rollover.failure_action",

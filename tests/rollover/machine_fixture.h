@@ -98,7 +98,7 @@ class Machine : public testing::Test {
 
   State state;
   TimePoint now{100s};
-  Policy policy{30s, 2, 0s, 30s};
+  Policy policy{30s, 2, 0s, 30s, {}};
   Launch launch{1, 10s, 5s, {100ms, 1s}, config::StopWhen::kAfterDrain};
   std::optional<RolloverInProgress> last_ended;
   std::map<GenerationNumber, std::uint64_t> drains;

@@ -45,8 +45,10 @@ class World {
 
   Policy policy() {
     const Duration graceful = any(0, 3000);
-    return Policy{graceful, 1 + static_cast<unsigned>(random_() % 3), chance(50) ? any(1, 4000) : Duration{},
-                  chance(50) ? any(0, 4000) : graceful};
+    return Policy{
+        graceful, 1 + static_cast<unsigned>(random_() % 3), chance(50) ? any(1, 4000) : Duration{},
+        chance(50) ? any(0, 4000) : graceful,
+        chance(50) ? config::Amount{1 + static_cast<unsigned>(random_() % 2), false} : config::Amount{}};
   }
   Launch launch() {
     Launch l;
@@ -71,9 +73,17 @@ class World {
       rolling_ = true;
       cause_ = false;
     }
-    // Only a process that ended unasked, or time that passed, may fail a rollover.
+    // Only a process that ended unasked or fails its checks, or time that passed, may fail a rollover.
     if (std::holds_alternative<event::Tick>(event)) cause_ = true;
+    if (std::holds_alternative<event::InstanceUnhealthy>(event)) cause_ = true;
+    const bool replaced = is_replacing(state_.phase);
+    const std::size_t served = state_.route.size();
     const Actions actions = step(state_, event, now_);
+    const bool replaces = is_replacing(state_.phase);
+    if (replaced && replaces && std::holds_alternative<event::InstanceReady>(event) &&
+        state_.route.size() < served) {
+      fail("fewer instances serve than before one was replaced");
+    }
     const GenerationNumber serving_now = state_.serving() != nullptr ? state_.serving()->number : 0;
     for (const Action& action : actions) {
       std::visit([this](const auto& a) { carry_out(a); }, action);
@@ -145,7 +155,20 @@ class World {
       }
     }
     if (!processes_.try_emplace({a.generation, a.instance}).second) fail("started twice");
+    const bool replaces = is_replacing(state_.phase) && a.generation == state_.starting()->number;
+    if (replaces && state_.phase == Phase::kReplacingBack) fail("a generation that has failed starts again");
+    if (replaces) check_surge();
     if (unruly_ && chance(5)) stillborn_.push_back({a.generation, a.instance});
+  }
+  void check_surge() {
+    const Generation& old = *state_.serving();
+    const Generation& next = *state_.starting();
+    std::size_t running = 0;
+    for (const auto& [key, process] : processes_) running += process.killed ? 0 : 1;
+    const config::Amount& surge = state_.policy.surge;
+    const std::size_t more = surge.percent ? (next.whole * surge.value + 99) / 100 : surge.value;
+    if (running > std::max(old.whole, next.whole) + more)
+      fail("more processes at once than the surge allows");
   }
   void carry_out(const action::StopInstance& a) {
     const auto found = processes_.find({a.generation, a.instance});
