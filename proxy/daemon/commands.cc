@@ -204,7 +204,7 @@ class DaemonCommands final : public control::Commands {
     constexpr std::size_t kMost = 20'000;
     const std::string shown = (*service)->name;
     std::vector<control::ConnectionEntry> steered;
-    for (const SteeredService::Connection& c : (*service)->steering->list(generation)) {
+    for (const SteeredService::Connection& c : (*service)->steering->list(generation, kMost)) {
       control::ConnectionEntry entry;
       entry.service = shown;
       entry.client = c.client.to_string();
@@ -214,9 +214,9 @@ class DaemonCommands final : public control::Commands {
       steered.push_back(std::move(entry));
     }
     daemon_.data_plane().list_connections(
-        (*service)->id, generation, kMost,
+        (*service)->id, generation, kMost - steered.size(),
         [done = std::move(done), shown, steered = std::move(steered)](net::ConnectionList list) mutable {
-          if (list.truncated) {
+          if (list.truncated || steered.size() == kMost) {
             log::warn("a list of connections was cut: ask for one generation",
                       {{"service", shown}, {"listed", static_cast<std::uint64_t>(kMost)}});
           }

@@ -1,12 +1,11 @@
 #include "proxy/daemon/steered_service.h"
 
+#include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <array>
-
-#include "proxy/base/log.h"
 
 namespace relayd {
 namespace {
@@ -15,10 +14,29 @@ using namespace std::chrono_literals;
 
 constexpr Duration kBusyPace = 100ms;  // while something drains or is emptied
 constexpr Duration kIdlePace = 500ms;  // how soon a listener that its app has closed is noticed
-// A SYN that was answered before the end of its listener becomes a connection in its queue a little later;
-// its first two answers may have got lost (RFC 6298, 2.1 and 5.5).
-constexpr Duration kLastHandshakes = 4s;
-constexpr int kCountAtMost = 10;  // a count is good for so many times as long as it took
+constexpr int kCountAtMost = 10;       // a count is good for so many times as long as it took
+
+// A passed IPv6 socket for every address may take IPv4 too (systemd's ListenStream=80; ipv6(7), IPV6_V6ONLY).
+bool takes_ipv4_too(const net::Listener& listener) {
+  int only = 1;
+  socklen_t size = sizeof only;
+  return ::getsockopt(listener.socket.get(), IPPROTO_IPV6, IPV6_V6ONLY, &only, &size) == 0 && only == 0;
+}
+
+std::vector<SocketAddress> addresses_of(const std::vector<const net::Listener*>& listeners) {
+  std::vector<SocketAddress> addresses;
+  for (const net::Listener* listener : listeners) {
+    const SocketAddress& address = listener->address;
+    if (address.is_unix()) continue;
+    addresses.push_back(address);
+    const std::string_view ip = address.ip_bytes();
+    const bool any = std::ranges::all_of(ip, [](char byte) { return byte == 0; });
+    if (address.family() == AF_INET6 && any && takes_ipv4_too(*listener)) {
+      addresses.push_back(SocketAddress::from_ip_bytes(std::string(sizeof(in_addr), '\0'), address.port()));
+    }
+  }
+  return addresses;
+}
 
 }  // namespace
 
@@ -35,22 +53,21 @@ Result<void> SteeringProgram::attach() {
 
 SteeredService::SteeredService(Loop& loop, SteeringProgram& program, net::DataPlane& data_plane,
                                net::ServiceId id, Happened happened)
-    : program_(program), data_plane_(data_plane), id_(id), happened_(std::move(happened)), timer_(loop) {}
+    : program_(program),
+      data_plane_(data_plane),
+      id_(id),
+      happened_(std::move(happened)),
+      timer_(loop),
+      orphans_(data_plane, id) {}
 
 SteeredService::~SteeredService() {
-  for (const Orphans& group : orphans_) {
-    if (group.address.port() != 0) program_.get().accept_again(group.address);
-  }
+  if (program_.attached()) orphans_.give_up(program_.get());
   if (service_) program_.get().remove_service(*service_);
 }
 
 void SteeredService::set_addresses(const std::vector<const net::Listener*>& listeners) {
   std::vector<SocketAddress> wanted;
-  if (!stopped_) {
-    for (const net::Listener* listener : listeners) {
-      if (!listener->address.is_unix()) wanted.push_back(listener->address);
-    }
-  }
+  if (!stopped_) wanted = addresses_of(listeners);
   if (service_) {
     for (const SocketAddress& address : addresses_) {
       if (std::ranges::find(wanted, address) == wanted.end())
@@ -62,7 +79,6 @@ void SteeredService::set_addresses(const std::vector<const net::Listener*>& list
     }
   }
   addresses_ = std::move(wanted);
-  ports_.clear();
   for (const SocketAddress& address : addresses_) {
     if (std::ranges::find(ports_, address.port()) == ports_.end()) ports_.push_back(address.port());
   }
@@ -83,6 +99,8 @@ Result<void> SteeredService::instance_ready(rollover::GenerationNumber generatio
   auto found = steering::find_listeners(program_.sockets(), group, address.port());
   if (!found) {
     instance_ended(generation, instance, /*socket_stays=*/false);  // who waited for this process
+    const bool later = found.error().code == ENOENT && wanted == config::Steering::kAuto;
+    if (later) processes_[key] = {.group = group, .address = address, .listeners = {}};  // looked at again
     return refuse(found.error());
   }
   processes_[key] = {.group = group, .address = address, .listeners = std::move(*found)};
@@ -109,7 +127,7 @@ void SteeredService::steer(const std::vector<rollover::RouteEntry>& route) {
 // All of the route or nothing: whoever cannot be steered to would get no connection at all.
 void SteeredService::apply() {
   std::vector<int> sockets;
-  bool whole = !route_.empty() && !stopped_;
+  bool whole = !route_.empty() && !addresses_.empty() && !stopped_;
   for (const Key& key : route_) {
     const auto found = processes_.find(key);
     if (found == processes_.end() || found->second.listeners.empty()) whole = false;
@@ -160,6 +178,13 @@ void SteeredService::cannot(const std::string& why, Key about) {
              {}});
 }
 
+// Told once, until there is something else to tell.
+void SteeredService::warn(const std::string& what) {
+  if (what == warned_of_) return;
+  warned_of_ = what;
+  happened_({"warning", 0, -1, what, {}});
+}
+
 bool SteeredService::drain(rollover::GenerationNumber generation, int instance, std::function<void()> done) {
   std::vector<pid_t> groups;
   std::vector<steering::DrainCount::Listener> listeners;
@@ -197,6 +222,12 @@ void SteeredService::instance_ended(rollover::GenerationNumber generation, rollo
   orphan(process.address, std::move(process.listeners));
 }
 
+void SteeredService::orphan(const SocketAddress& address, std::vector<steering::FoundListener> sockets) {
+  if (stopped_) return;  // nobody is left to be given to
+  orphans_.take(program_.get(), address, std::move(sockets));
+  arm();
+}
+
 void SteeredService::stop() {
   stopped_ = true;
   apply();
@@ -219,7 +250,7 @@ void SteeredService::arm() {
       timer_.start(
           Duration::zero(), [this] { tick(); }, kBusyPace);
     }
-  } else if (!route_.empty() && service_) {
+  } else if (!route_.empty() && !processes_.empty()) {
     if (!timer_.active() || !timer_is_idle_) {
       timer_is_idle_ = true;
       timer_.start(
@@ -232,7 +263,7 @@ void SteeredService::arm() {
 
 void SteeredService::tick() {
   watch_listeners();
-  look_after_orphans();
+  if (!orphans_.empty()) orphans_.look(program_.get());
   look_at_drains();  // last: its callbacks carry out the next steps of the rollover
 }
 
@@ -247,7 +278,10 @@ void SteeredService::look_at_drains() {
     const auto left = drain->count.look(program_.sockets());
     const auto cost = std::chrono::duration_cast<Duration>(drain->count.cost());
     drain->next_look = monotonic_now() + std::max(kBusyPace / 2, cost * kCountAtMost);
-    if (!left) cannot(left.error().message, {drain->generation, 0});
+    if (!left) {
+      warn("the connections that were steered to generation " + std::to_string(drain->generation) +
+           " cannot be counted, and it drains until graceful_timeout: " + left.error().message);
+    }
     if (!left || !left->drained) {
       ++drain;
       continue;
@@ -259,54 +293,21 @@ void SteeredService::look_at_drains() {
   for (const auto& done : over) done();
 }
 
-void SteeredService::orphan(const SocketAddress& address, std::vector<steering::FoundListener> sockets) {
-  if (sockets.empty() || stopped_) return;
-  // Or the data plane would connect to a queue that only it empties, and health checks would pass.
-  if (address.port() != 0) program_.get().refuse(address);
-  for (const auto& one : sockets) (void)set_nonblocking(one.socket.get(), true);
-  orphans_.push_back({.address = address,
-                      .sockets = std::make_shared<std::vector<steering::FoundListener>>(std::move(sockets)),
-                      .busy = std::make_shared<bool>(false),
-                      .until = monotonic_now() + kLastHandshakes});
-  look_after_orphans();
-  arm();
-}
-
-void SteeredService::look_after_orphans() {
-  const TimePoint now = monotonic_now();
-  std::erase_if(orphans_, [&](const Orphans& group) {
-    if (*group.busy) return false;
-    std::vector<int> waited_in;
-    for (const auto& one : *group.sockets) {
-      pollfd ready{one.socket.get(), POLLIN, 0};
-      if (::poll(&ready, 1, 0) == 1 && (ready.revents & POLLIN) != 0) waited_in.push_back(one.socket.get());
-    }
-    if (waited_in.empty() && now < group.until) return false;
-    if (waited_in.empty()) {
-      if (group.address.port() != 0) program_.get().accept_again(group.address);
-      return true;
-    }
-    *group.busy = true;
-    data_plane_.empty_queues(id_, waited_in, [sockets = group.sockets, busy = group.busy] { *busy = false; });
-    return false;
-  });
-}
-
 // An app may close its listener while it runs, or open it anew; connections would wait in the duplicate for
 // ever.
 void SteeredService::watch_listeners() {
   std::vector<std::pair<SocketAddress, std::vector<steering::FoundListener>>> gone;
   bool changed = false;
-  for (const Key& key : route_) {
-    const auto found = processes_.find(key);
-    if (found == processes_.end()) continue;
-    Process& process = found->second;
+  for (auto& [key, process] : processes_) {
+    if (process.group == 0) continue;
     if (!process.listeners.empty() && std::ranges::all_of(process.listeners, steering::is_held)) continue;
-    const bool had_any = !process.listeners.empty();
-    auto left = refresh(process, program_);
-    if (!had_any && process.listeners.empty()) continue;
-    changed = true;
-    if (process.listeners.empty())
+    const bool serves = std::ranges::find(route_, key) != route_.end();
+    if (process.listeners.empty() && !serves) continue;
+    const std::size_t before = process.listeners.size();
+    auto left = refresh(process);
+    if (before == 0 && process.listeners.empty()) continue;
+    changed = changed || serves;
+    if (serves && process.listeners.empty())
       cannot("instance " + std::to_string(key.second) + " does not listen any more", key);
     gone.emplace_back(process.listeners.empty() ? process.address : SocketAddress(), std::move(left));
   }
@@ -314,9 +315,14 @@ void SteeredService::watch_listeners() {
   for (auto& [address, sockets] : gone) orphan(address, std::move(sockets));  // nothing goes there any more
 }
 
-// Those that it does not have any more.
-std::vector<steering::FoundListener> SteeredService::refresh(Process& process, SteeringProgram& program) {
-  auto found = steering::find_listeners(program.sockets(), process.group, process.address.port());
+// Those that it does not have any more. Whoever cannot be looked at just now (no descriptors are left, say)
+// is taken to have what it had.
+std::vector<steering::FoundListener> SteeredService::refresh(Process& process) {
+  auto found = steering::find_listeners(program_.sockets(), process.group, process.address.port());
+  if (!found && found.error().code != ENOENT) {
+    warn("whether an instance still listens cannot be seen: " + found.error().message);
+    return {};
+  }
   std::vector<steering::FoundListener> now;
   if (found) now = std::move(*found);
   std::vector<steering::FoundListener> before = std::exchange(process.listeners, std::move(now));
@@ -336,7 +342,7 @@ std::vector<steering::SteeredConnection> SteeredService::steered_now() {
   if (groups.empty() || ports_.empty()) return {};
   auto found = steering::steered_connections(program_.sockets(), groups, ports_);
   if (!found) {
-    log::warn("steered connections cannot be counted: " + found.error().message);
+    warn("steered connections cannot be counted: " + found.error().message);
     return {};
   }
   return std::move(*found);
@@ -371,9 +377,10 @@ std::uint64_t SteeredService::connections(rollover::GenerationNumber generation,
 }
 
 std::vector<SteeredService::Connection> SteeredService::list(
-    std::optional<rollover::GenerationNumber> generation) {
+    std::optional<rollover::GenerationNumber> generation, std::size_t limit) {
   std::vector<Connection> all;
   for (const auto& connection : steered_now()) {
+    if (all.size() == limit) break;
     const auto* entry = process_of(connection.group);
     if (entry == nullptr || (generation && entry->first.first != *generation)) continue;
     all.push_back({.client = connection.peer,

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "proxy/base/loop.h"
+#include "proxy/daemon/orphaned_queues.h"
 #include "proxy/net/data_plane.h"
 #include "proxy/rollover/report.h"
 #include "proxy/rollover/steering.h"
@@ -69,8 +70,8 @@ class SteeredService : public rollover::Steering {
     rollover::InstanceIndex instance = 0;
     bool half_closed = false;
   };
-  // Of one generation, or of all.
-  std::vector<Connection> list(std::optional<rollover::GenerationNumber> generation);
+  // Of one generation, or of all; at most `limit`.
+  std::vector<Connection> list(std::optional<rollover::GenerationNumber> generation, std::size_t limit);
 
  private:
   using Key = std::pair<rollover::GenerationNumber, rollover::InstanceIndex>;
@@ -86,24 +87,16 @@ class SteeredService : public rollover::Steering {
     TimePoint next_look{};
     std::function<void()> done;
   };
-  // Sockets whose process has ended or closed them, emptied until every handshake under way is over.
-  struct Orphans {
-    SocketAddress address;  // refuses whoever connects to it meanwhile; none: others still listen there
-    std::shared_ptr<std::vector<steering::FoundListener>> sockets;
-    std::shared_ptr<bool> busy;  // the data plane empties them just now
-    TimePoint until{};
-  };
-
   void apply();
   Result<void> switch_to(const std::vector<int>& sockets);
   void cannot(const std::string& why, Key about);
+  void warn(const std::string& what);
   void orphan(const SocketAddress& address, std::vector<steering::FoundListener> sockets);
   void tick();
   void arm();
   void look_at_drains();
-  void look_after_orphans();
   void watch_listeners();
-  static std::vector<steering::FoundListener> refresh(Process& process, SteeringProgram& program);
+  std::vector<steering::FoundListener> refresh(Process& process);
   void count_connections();
   std::vector<steering::SteeredConnection> steered_now();
   const std::pair<const Key, Process>* process_of(pid_t group) const;
@@ -115,17 +108,18 @@ class SteeredService : public rollover::Steering {
   Timer timer_;
   bool timer_is_idle_ = false;  // at kIdlePace
 
-  std::vector<SocketAddress> addresses_;
-  std::vector<std::uint16_t> ports_;
+  std::vector<SocketAddress> addresses_;  // steered
+  std::vector<std::uint16_t> ports_;      // that ever were: what came through them may still stand
   std::optional<steering::Switch::Service> service_;
   std::map<Key, Process> processes_;
   std::vector<Key> route_;  // as the driver gave it
   bool asked_ = false;      // an instance wanted to be steered
   bool steered_ = false;    // new connections go past relayd
   bool stopped_ = false;
-  std::string why_not_;  // as told last
+  std::string why_not_;    // as told last
+  std::string warned_of_;  // the same
   std::list<Drain> drains_;
-  std::vector<Orphans> orphans_;
+  OrphanedQueues orphans_;
   std::map<Key, std::uint64_t> counts_;
   TimePoint counts_good_until_{};
 };

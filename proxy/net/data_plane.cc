@@ -86,19 +86,21 @@ namespace {
 
 // Inherited sockets may block, which accept4 must not do, and lack the option that accepted sockets take
 // over.
+bool prepare(int fd, bool is_unix, const std::string& name) {
+  if (const auto done = set_nonblocking(fd, true); !done) {
+    log::error("listener '" + name + "' cannot be made non-blocking: " + done.error().message);
+    return false;
+  }
+  const int on = 1;
+  if (!is_unix) ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  return true;
+}
+
 std::vector<int> prepare(const std::vector<const Listener*>& listeners) {
   std::vector<int> sockets;
   for (const Listener* listener : listeners) {
     const int fd = listener->socket.get();
-    if (const auto done = set_nonblocking(fd, true); !done) {
-      log::error("listener '" + listener->name + "' cannot be made non-blocking: " + done.error().message);
-      continue;
-    }
-    if (!listener->address.is_unix()) {
-      const int on = 1;
-      ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    }
-    sockets.push_back(fd);
+    if (prepare(fd, listener->address.is_unix(), listener->name)) sockets.push_back(fd);
   }
   return sockets;
 }
@@ -152,6 +154,7 @@ void DataPlane::update_service(ServiceId id, const config::Service& service,
 }
 
 void DataPlane::empty_queues(ServiceId id, const std::vector<int>& sockets, std::function<void()> done) {
+  for (const int fd : sockets) prepare(fd, false, "of an instance");
   impl_->to_all_then(
       [=](Worker& worker, Impl::Acknowledge ack) { worker.empty_queues(id, sockets, std::move(ack)); },
       std::move(done));

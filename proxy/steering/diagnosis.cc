@@ -51,7 +51,7 @@ std::string forbidden(Version version, const std::string& release) {
   if (!missing.empty())
     return "relayd lacks " + missing +
            " (in a unit: AmbientCapabilities=CAP_BPF CAP_NET_ADMIN; docker run --cap-add BPF --cap-add "
-           "NET_ADMIN)";
+           "NET_ADMIN, and SYS_PTRACE where the app changes its user)";
   if (in_user_namespace())
     return "relayd runs in a user namespace, whose capabilities do not count for BPF; run it in the first "
            "one";

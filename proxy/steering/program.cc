@@ -181,7 +181,9 @@ std::vector<bpf_insn> lookup_program(int addresses, int services, int sockets) {
   text(copy(kRow, kResult));
   text(copy(kFirst, kContext));
   text(copy(kSecond, kResult));
-  text(set(kThird, 0));  // no flags: a SO_REUSEPORT group still chooses among its own
+  // The row has all members of a SO_REUSEPORT group, and none whose process has ended; the group itself may
+  // have such a one.
+  text(set(kThird, BPF_SK_LOOKUP_F_NO_REUSEPORT));
   text(call(BPF_FUNC_sk_assign));
   text(copy(kFirst, kRow));
   text(call(BPF_FUNC_sk_release));

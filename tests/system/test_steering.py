@@ -32,6 +32,19 @@ with socket.create_connection((sys.argv[1], int(sys.argv[2])), 20) as link:
 """
 
 
+LISTENS_ON_BOTH_FAMILIES = """
+import os, socket, sys
+public = socket.socket(socket.AF_INET6)
+public.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+public.bind(("::", int(sys.argv[1])))
+public.listen(4096)
+os.dup2(public.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="web")
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+
 @pytest.fixture
 def network():
     pair = namespaces.Pair()
@@ -200,6 +213,13 @@ Server(("::", int(sys.argv[1])), Handler).serve_forever()
 """
 
 
+def test_a_passed_socket_of_both_families_is_steered_for_both(relayd, network):
+    service = steered(apps.naming_its_client(), listen=["fd:web"])
+    relayd.start({"web": service}, prefix=[*network.host, places.PYTHON, "-c", LISTENS_ON_BOTH_FAMILIES, str(PORT)])
+    assert relayd.service()["steering"] == "steered", relayd.log()
+    assert headers_from(network)["x-client"].startswith(f"{namespaces.CLIENT}:")  # over IPv4
+
+
 def test_a_kept_connection_is_seen_and_holds_up_the_drain(relayd, network, inside):
     start(relayd, network, apps.demo())
     with inside.connect() as link:
@@ -364,6 +384,32 @@ def test_a_stop_refuses_new_clients_and_finishes_old_ones(relayd, network, insid
         http.ask(link)
         assert http.answer(link)[0] == 200
     assert relayd.wait_end() == 0
+
+
+def test_a_stop_awaits_what_was_steered(relayd, network, inside):
+    start(relayd, network, apps.demo(), stop_signal="KILL")  # an app that does not drain itself
+    with inside.connect() as link:
+        http.ask(link, "/slow?ms=1500")
+        relayd.wait_for(lambda s: s["steered"] == 1, "it is counted")
+        relayd.send(signal.SIGTERM)
+        relayd.wait_event("draining", generation=1)
+        assert http.answer(link)[0] == 200
+    assert relayd.wait_end() == 0
+
+
+def test_what_came_through_a_former_address_holds_up_the_drain(relayd, network, inside):
+    start(relayd, network, apps.demo())
+    with inside.connect() as link:
+        http.ask(link, close=False)
+        assert http.answer(link)[0] == 200
+        relayd.config["services"]["web"]["listen"] = [f"{namespaces.HOST}:{PORT + 1}"]
+        relayd.change()
+        relayd.ctl("reload")
+        relayd.rollover("phased")
+        assert relayd.generation(1)["connections"] == 1
+        http.ask(link)
+        assert http.answer(link)[1]["x-generation"] == "1"
+    relayd.wait_event("generation_stopped", generation=1)
 
 
 def test_a_killed_relayd_leaves_nothing_behind(relayd, network, inside):
