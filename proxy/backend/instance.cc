@@ -12,6 +12,7 @@
 #include "proxy/backend/launch.h"
 #include "proxy/backend/notify.h"
 #include "proxy/backend/port.h"
+#include "proxy/backend/probe_maker.h"
 #include "proxy/backend/socket_folder.h"
 #include "proxy/backend/stderr_tail.h"
 
@@ -169,32 +170,14 @@ Result<void> Instance::Impl::launch(const std::optional<Identity>& identity) {
 
 Result<void> Instance::Impl::begin_checks(const Program& frame, const Placement& placement) {
   const HealthPlan plan = plan_health(definition->service);
-  std::function<std::unique_ptr<Probe>()> make;
-  if (plan.kind == HealthPlan::Kind::kCommand) {
-    auto command = expand_command(definition->service.health.command, "health.command", placement);
-    if (!command) return std::unexpected(command.error());
-    Program program = frame;
-    program.command = std::move(*command);
-    program.env.erase("NOTIFY_SOCKET");  // it speaks about the app, not for it
-    make = [this, program = std::move(program), plan] {
-      return make_command_probe(context.loop, context.keeper, program, plan.timeout);
-    };
-  } else if (plan.kind == HealthPlan::Kind::kHttp) {
-    make = [this, plan] {
-      return make_http_probe(context.loop, address, plan.path, plan.bad_from, plan.timeout, plan.preamble);
-    };
-  } else if (plan.kind == HealthPlan::Kind::kAccept) {
-    make = [this, plan] {
-      return make_accept_probe(context.loop, address, listening->get(), plan.timeout, plan.preamble);
-    };
-  } else {
-    make = [this, plan] { return make_tcp_probe(context.loop, address, plan.timeout, plan.preamble); };
-  }
+  const int socket = listening ? listening->get() : -1;
+  auto make = probe_maker(context, *definition, plan, placement, frame, socket);
+  if (!make) return std::unexpected(make.error());
   HealthMonitor::Events told;
   told.ready = [this] { on_ready(); };
   told.unhealthy = events.unhealthy;
   told.healthy = events.healthy;
-  health = std::make_unique<HealthMonitor>(context.loop, plan, std::move(make), std::move(told));
+  health = std::make_unique<HealthMonitor>(context.loop, plan, std::move(*make), std::move(told));
   return {};
 }
 

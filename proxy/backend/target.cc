@@ -8,6 +8,7 @@
 #include "proxy/backend/health.h"
 #include "proxy/backend/launch.h"
 #include "proxy/backend/lookup.h"
+#include "proxy/backend/probe_maker.h"
 #include "proxy/base/time.h"
 #include "proxy/config/targets.h"
 
@@ -51,7 +52,7 @@ struct Target::Impl {
   void resolved(Result<Resolved> result);
   void take(const std::vector<SocketAddress>& addresses);
   Result<void> add(const SocketAddress& address);
-  Result<std::function<std::unique_ptr<Probe>()>> probe_of(const SocketAddress& address);
+  Result<MakeProbe> probe_of(const SocketAddress& address);
   void set_well(const SocketAddress& address, bool well, const std::string& error);
   void check_failed(const SocketAddress& address, const std::string& error);
   void settle();
@@ -161,27 +162,17 @@ Result<void> Target::Impl::add(const SocketAddress& address) {
   return {};
 }
 
-Result<std::function<std::unique_ptr<Probe>()>> Target::Impl::probe_of(const SocketAddress& address) {
+Result<MakeProbe> Target::Impl::probe_of(const SocketAddress& address) {
+  const Placement placement{generation, index, address, ""};
+  Program frame;
   if (plan.kind == HealthPlan::Kind::kCommand) {
-    const Placement placement{generation, index, address, ""};
     const rlimit original{context.original_nofile_soft, context.original_nofile_hard};
-    auto program =
+    auto filled =
         program_frame(*definition, placement, std::nullopt, original, inherited_environment(::environ));
-    if (!program) return std::unexpected(program.error());
-    auto command = expand_command(definition->service.health.command, "health.command", placement);
-    if (!command) return std::unexpected(command.error());
-    program->command = std::move(*command);
-    program->env.erase("NOTIFY_SOCKET");
-    return [this, program = std::move(*program)] {
-      return make_command_probe(context.loop, context.keeper, program, plan.timeout);
-    };
+    if (!filled) return std::unexpected(filled.error());
+    frame = std::move(*filled);
   }
-  if (plan.kind == HealthPlan::Kind::kHttp) {
-    return [this, address] {
-      return make_http_probe(context.loop, address, plan.path, plan.bad_from, plan.timeout, plan.preamble);
-    };
-  }
-  return [this, address] { return make_tcp_probe(context.loop, address, plan.timeout, plan.preamble); };
+  return probe_maker(context, *definition, plan, placement, frame, /*listening=*/-1);
 }
 
 void Target::Impl::set_well(const SocketAddress& address, bool well, const std::string& error) {
