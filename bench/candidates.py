@@ -126,42 +126,8 @@ listen bench
 
     def _start_nginx(self, backend):
         if self.name in HTTP:
-            self._start_nginx_for_http(backend)
-            return
-        module = f"load_module {NGINX_MODULE};" if os.path.exists(NGINX_MODULE) else ""
-        user = "user root;" if os.geteuid() == 0 else ""
-        half_close = "proxy_half_close on;" if "half-close" in self.name else ""
-        config = self.stage.write("nginx.conf", f"""
-{module}
-{user}
-daemon off;
-pid {self.stage.path("nginx.pid")};
-error_log stderr error;
-worker_processes 1;
-events {{ worker_connections 19900; }}
-stream {{
-  access_log off;
-  server {{
-    listen {self.address} backlog=4096;
-    proxy_pass {backend.address};
-    proxy_connect_timeout 5s;
-    proxy_timeout 1h;
-    {half_close}
-  }}
-}}
-""")
-        self._start("nginx", "-e", "stderr", "-p", self.stage.folder, "-c", config)
-
-    def _start_nginx_for_http(self, backend):
-        user = "user root;" if os.geteuid() == 0 else ""
-        config = self.stage.write("nginx.conf", f"""
-{user}
-daemon off;
-pid {self.stage.path("nginx.pid")};
-error_log stderr error;
-worker_processes 1;
-events {{ worker_connections 19900; }}
-http {{
+            module = ""
+            relays = f"""http {{
   access_log off;
   keepalive_requests 100000000;
   upstream bench {{ server {backend.address}; keepalive 256; keepalive_requests 100000000; }}
@@ -169,7 +135,28 @@ http {{
     listen {self.address} backlog=4096;
     location / {{ proxy_pass http://bench; proxy_http_version 1.1; proxy_set_header Connection ""; }}
   }}
-}}
+}}"""
+        else:
+            module = f"load_module {NGINX_MODULE};" if os.path.exists(NGINX_MODULE) else ""
+            relays = f"""stream {{
+  access_log off;
+  server {{
+    listen {self.address} backlog=4096;
+    proxy_pass {backend.address};
+    proxy_connect_timeout 5s;
+    proxy_timeout 1h;
+    {"proxy_half_close on;" if "half-close" in self.name else ""}
+  }}
+}}"""
+        config = self.stage.write("nginx.conf", f"""
+{module}
+{"user root;" if os.geteuid() == 0 else ""}
+daemon off;
+pid {self.stage.path("nginx.pid")};
+error_log stderr error;
+worker_processes 1;
+events {{ worker_connections 19900; }}
+{relays}
 """)
         self._start("nginx", "-e", "stderr", "-p", self.stage.folder, "-c", config)
 

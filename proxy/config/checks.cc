@@ -334,9 +334,10 @@ void check_service(const Section& services, const Service& service, Claims& clai
   const Duration longest =
       std::max(service.rollover.graceful_timeout, service.rollover.tunnel_timeout.value_or(Duration::zero()));
   if (service.rollover.close_spread > longest) {
+    const bool tunnels = longest > service.rollover.graceful_timeout;
     section.fault("rollover.close_spread",
-                  "longer than graceful_timeout (" + format_duration(service.rollover.close_spread) +
-                      " and " + format_duration(longest) +
+                  std::string("longer than graceful_timeout ") + (tunnels ? "and tunnel_timeout (" : "(") +
+                      format_duration(service.rollover.close_spread) + " and " + format_duration(longest) +
                       "), at whose end everything is closed: make it at most as long");
   }
   if (service.rollover.tunnel_timeout) {

@@ -53,4 +53,20 @@ std::string name_client(const http::RequestHead& parsed, std::string_view head, 
   return named;
 }
 
+std::string as_last_head(std::string_view head) {
+  constexpr std::string_view kName = "connection:";
+  std::string last;
+  last.reserve(head.size() + 32);
+  for (std::string_view rest = head; rest != "\r\n";) {
+    const std::string_view line = rest.substr(0, rest.find("\r\n") + 2);
+    const bool named = line.size() > kName.size() &&
+                       std::equal(kName.begin(), kName.end(), line.begin(), [](char name, char c) {
+                         return name == (c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+                       });
+    if (!named) last += line;
+    rest.remove_prefix(line.size());
+  }
+  return last += "Connection: close\r\n\r\n";
+}
+
 }  // namespace relayd::net

@@ -15,4 +15,8 @@ std::string answer_text(unsigned status, std::string_view reason, bool head);
 // none.
 std::string name_client(const http::RequestHead& parsed, std::string_view head, std::string_view address);
 
+// The head of a response (one that parse_response_head has taken), saying instead of what it says about it
+// that the connection ends behind this response (RFC 9112 9.6).
+std::string as_last_head(std::string_view head);
+
 }  // namespace relayd::net

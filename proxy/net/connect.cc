@@ -83,6 +83,11 @@ Index Worker::next_endpoint(ServiceState& service, Connection& connection, Reach
 Worker::Attempt Worker::attempt(ServiceState& service, Index index, Index endpoint) {
   Connection& connection = slab_[index];
   const SocketAddress address = endpoints_[endpoint].endpoint.address;
+  const bool told_who = endpoints_[endpoint].endpoint.send_proxy || service.settings.transparent;
+  if (told_who && !has_address(connection)) {
+    close_connection(index, true);
+    return Attempt::kUnderWay;
+  }
   const int fd = open_socket(service, connection, address);
   if (fd < 0) return Attempt::kShortage;
   const bool at_once = ::connect(fd, address.get(), address.length()) == 0;
@@ -184,6 +189,13 @@ bool Worker::take_source(ServiceState& service, const Connection& connection, in
                   "CAP_NET_ADMIN",
                   errno);
   return false;
+}
+
+// False for a client that has been reset: the kernel has forgotten its address, and what it sent before must
+// not pass as somebody else's.
+bool Worker::has_address(const Connection& connection) const {
+  return connection.origin != kNone || (connection.side[kClient] & kIsUnix) ||
+         peer_address(connection.fd[kClient]).has_value();
 }
 
 // Sends the PROXY header on a new backend connection; the errno of the send, EAGAIN where it is not connected
@@ -333,7 +345,7 @@ void Worker::note_failure(ServiceState& service, Connection& connection, Index e
   if (service.quiet_until && time_ < *service.quiet_until) return;
   service.quiet_until = time_ + std::chrono::seconds(1);
   log::info(error == ECONNRESET
-                ? "an instance reset a connection before a byte was carried; the client goes to another one"
+                ? "an instance ended a connection before it had answered; the client goes to another one"
                 : "an instance could not be connected; its clients go to another one, or wait",
             {{"service", service.settings.name},
              {"generation", entry.endpoint.generation},

@@ -17,7 +17,8 @@ constexpr Tick kLingerLimit = to_ticks(std::chrono::seconds(30));
 constexpr Tick kResetLimit = to_ticks(std::chrono::seconds(30));
 // An idle connection is looked at so often in its timeout: it is closed late by at most that part.
 constexpr Tick kIdleLooks = 16;
-constexpr Index kSweepSlice = 1000;
+// Connections that are put elsewhere in their list in one tick, after a reload with another idle_timeout.
+constexpr Index kRelistSlice = 1000;
 
 // Bytes that the peer's kernel has not acknowledged yet.
 std::uint32_t still_leaving(int fd) {
@@ -187,7 +188,7 @@ void Worker::expire_connecting(ServiceState& service) {
 void Worker::expire_idle(ServiceState& service, IndexList& list, std::size_t& relist) {
   const Tick timeout = service.settings.idle_timeout;
   if (timeout == 0) return;
-  Index relist_in_this_turn = kSweepSlice;
+  Index relist_in_this_turn = kRelistSlice;
   for (std::size_t left = list.size(); left > 0 && !list.empty(); --left) {
     const Index index = list.front();
     if (relist > 0) {
@@ -230,93 +231,6 @@ void Worker::tick_ending(ServiceState& service) {
       if (left == 0 || reached(now_, connection.active + kResetLimit)) close_connection(index, true);
     }
     index = next;
-  }
-}
-
-void Worker::check_drains(ServiceState& service) {
-  const auto drained = [&](const ServiceState::Drain& drain) {
-    if (endpoints_.has(service.id, drain.generation, drain.instance)) return false;
-    drain.done();
-    return true;
-  };
-  std::erase_if(service.drains, drained);
-}
-
-void Worker::sweep_some() {
-  if (sweeps_.empty()) return;
-  Sweep& sweep = sweeps_.front();
-  const Index end = std::min(slab_.size(), sweep.next + kSweepSlice);
-  for (; sweep.next < end; ++sweep.next) sweep_one(sweep, sweep.next);
-  if (sweep.next < slab_.size()) return;
-  const auto done = std::move(sweep.done);
-  sweeps_.erase(sweeps_.begin());
-  if (done) done();
-}
-
-void Worker::sweep_one(const Sweep& sweep, Index index) {
-  Connection& connection = slab_[index];
-  if (connection.state == State::kFree || connection.state == State::kClosed) return;
-  if (connection.service != sweep.service) return;
-  ServiceState& service = service_of(connection);
-  switch (sweep.what) {
-    case Sweep::What::kHeld:
-      if (connection.state == State::kHeld) send_away(service, index);
-      return;
-    case Sweep::What::kMove:
-      // At a stop there is nobody to go to: they stay with their backend until they are idle.
-      if (!service.stopping && connection.endpoint != kNone &&
-          is_of(endpoints_[connection.endpoint].endpoint, sweep.generation, sweep.instance)) {
-        move_on(service, index);
-      }
-      return;
-    case Sweep::What::kIdle:
-      if (is_idle(connection)) close_connection(index);
-      return;
-    case Sweep::What::kEnded:
-      if (connection.endpoint == kNone ||
-          !is_of(endpoints_[connection.endpoint].endpoint, sweep.generation, sweep.instance)) {
-        return;
-      }
-      if (connection.state == State::kLingering) leave_backend(service, connection);
-      if (connection.state != State::kRelaying) return;
-      connection.flags |= kNobodyBehind;
-      relay(index);
-      return;
-    case Sweep::What::kGeneration:
-      if (connection.endpoint == kNone ||
-          !is_of(endpoints_[connection.endpoint].endpoint, sweep.generation, sweep.instance)) {
-        return;
-      }
-      if (!is_a(connection, sweep.kind)) return;
-      if (connection.state == State::kConnecting) {  // it has lost nothing yet: to whoever serves now
-        unlist(service, index);
-        leave_backend(service, connection);
-        connect(service, index);
-        return;
-      }
-      if ((connection.flags & kUndecided) && !service.stopping) return move_on(service, index);
-      if (connection.exchange != kNone) {
-        const Stage stage = exchanges_[connection.exchange].stage;
-        if (stage == Stage::kAwaited && !service.stopping) return move_on(service, index);
-        if (stage == Stage::kUnanswered && send_again(service, index)) return;
-        if (stage == Stage::kUnanswered) {  // so that nobody takes the end for leave to send it again
-          add(service.counters->cut, 1);
-          return answer_http(service, index, 504, "the app was stopped before it had answered");
-        }
-      }
-      break;
-    case Sweep::What::kAll:
-      break;
-  }
-  if (connection.state != State::kHeld) add(service.counters->cut, 1);
-  close_connection(index);
-}
-
-void Worker::close_everything() {
-  for (ListenerSlot& slot : listeners_) slot.fd = -1;
-  for (Index index = 0; index < slab_.size(); ++index) {
-    const State state = slab_[index].state;
-    if (state != State::kFree && state != State::kClosed) close_connection(index);
   }
 }
 

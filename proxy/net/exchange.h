@@ -29,10 +29,11 @@ enum ExchangeFlag : std::uint16_t {
   // The backend's connection lay idle for so long that the backend may be closing it: not for a request that
   // cannot be sent again.
   kStale = 64,
-  kFirstSent = 128,  // something of the request has been taken by this backend
-  kReused = 256,     // this backend connection has carried a request before
-  kUnread = 512,     // Exchange::partial came with an interim response and has not been looked at
-  kSpoilt = 1024,    // the backend has said more than it was asked for: no further request for it
+  kFirstSent = 128,   // something of the request has been taken by this backend
+  kReused = 256,      // this backend connection has carried a request before
+  kUnread = 512,      // Exchange::partial came with an interim response and has not been looked at
+  kSpoilt = 1024,     // the backend has said more than it was asked for: no further request for it
+  kNoFurther = 2048,  // relayd is being stopped: the client is asked to end behind this response
 };
 
 struct Exchange {

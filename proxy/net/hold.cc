@@ -26,32 +26,55 @@ void Worker::hold(ServiceState& service, Index index, bool reserved) {
   Connection& connection = slab_[index];
   connection.state = State::kHeld;
   connection.active = now_;
+  if (!reserved) service.shared->held.fetch_add(1, std::memory_order_relaxed);
   if (!(connection.flags & kWaited)) {
     connection.flags |= kWaited;
     connection.held_since = now_;
     add(service.counters->held_total, 1);
+    queue_up(service, index);
+  } else {
+    return_to_hold(service, index);
   }
-  if (!reserved) service.shared->held.fetch_add(1, std::memory_order_relaxed);
-  // In order of arrival: a new client is the last one; those who come back from a failed connect do so nearly
-  // in order too, so begin where the last of them went.
-  const Index hint = service.last_returned;
-  const Index last = service.held.back();
-  Index after = last != kNone && slab_[last].id < connection.id   ? last
-                : hint != kNone && slab_[hint].id < connection.id ? hint
-                                                                  : kNone;
-  Index next = after == kNone ? service.held.front() : slab_[after].next;
-  while (next != kNone && slab_[next].id < connection.id) {
-    after = next;
-    next = slab_[next].next;
-  }
-  service.held.insert_after(slab_, after, index);
-  service.last_returned = index;
   want_tick();
   if (!watch(index, kClient)) {
     close_connection(index);
   } else if (service.closing) {
     send_away(service, index);
   }
+}
+
+// Who waits goes in order of arrival; a kept HTTP client arrives with each of its requests anew.
+bool Worker::arrived_before(Index one, Index other) {
+  const auto is_kept = [this](const Connection& connection) {
+    return connection.exchange != kNone && exchanges_[connection.exchange].generation != 0;
+  };
+  const Connection& a = slab_[one];
+  const Connection& b = slab_[other];
+  const Tick first = is_kept(a) ? a.held_since : a.opened;
+  const Tick second = is_kept(b) ? b.held_since : b.opened;
+  if (first != second) return reached(second, first);
+  return a.id < b.id && !is_kept(a) && !is_kept(b);
+}
+
+// Nearly always the last one; not where a connect has been tried first.
+void Worker::queue_up(ServiceState& service, Index index) {
+  Index after = service.held.back();
+  while (after != kNone && arrived_before(index, after)) after = slab_[after].previous;
+  service.held.insert_after(slab_, after, index);
+}
+
+// Who comes back from a failed connect takes its former place. They come back nearly in order, so begin where
+// the last of them went.
+void Worker::return_to_hold(ServiceState& service, Index index) {
+  const Index hint = service.last_returned;
+  Index after = hint != kNone && arrived_before(hint, index) ? hint : kNone;
+  Index next = after == kNone ? service.held.front() : slab_[after].next;
+  while (next != kNone && arrived_before(next, index)) {
+    after = next;
+    next = slab_[next].next;
+  }
+  service.held.insert_after(slab_, after, index);
+  service.last_returned = index;
 }
 
 void Worker::hold_again(ServiceState& service, Index index, Reach reach) {
@@ -96,7 +119,9 @@ void Worker::release(ServiceState& service) {
     if (probe) service.retry_at = now_ + kRetryPause;
     const Index index = service.held.front();
     unlist(service, index);
+    released_ = index;
     start(service, index);
+    released_ = kNone;
     if (probe) return;
   }
   if (!service.route.empty()) queue_release(service);

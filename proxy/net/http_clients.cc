@@ -106,15 +106,14 @@ void Worker::relay_http(Index index) {
       }
       if (reached(now_, connection.active + kFresh)) exchange.flags |= kStale;
       if (service.settings.forwarded_headers) {
-        forwarded = client_host(connection);
-        // It has been reset: what it sent before must not pass under a name of its own choice.
-        const bool known = connection.origin != kNone || (connection.side[kClient] & kIsUnix);
-        if (forwarded.empty() && !known) {
+        if (!has_address(connection)) {
           close_connection(index, true);
           return;
         }
+        forwarded = client_host(connection);
       }
     }
+    if (service.stopping) exchange.flags |= kNoFurther;
     const std::uint64_t bytes_in = connection.bytes_in;
     const std::uint64_t bytes_out = connection.bytes_out;
     const Next next = relay_.run_http(connection, exchange, forwarded);
@@ -235,17 +234,23 @@ void Worker::settle_http(ServiceState& service, Index index) {
 
 void Worker::find_backend(ServiceState& service, Index index) {
   Connection& connection = slab_[index];
-  unlist(service, index);
-  leave_backend(service, connection);
+  if (index == released_) {  // its turn has come, before its request was read
+    unlist(service, index);
+    connect(service, index);
+    return;
+  }
   connection.tried = 0;
   connection.walked = 0;
   connection.rescues = 0;
   begin_placing(connection);
-  if (must_wait(service)) {
-    hold(service, index, false);
-  } else {
-    connect(service, index);
-  }
+  place_again(service, index);
+}
+
+// Away from the backend that it has, to whoever serves now.
+void Worker::place_again(ServiceState& service, Index index) {
+  unlist(service, index);
+  leave_backend(service, slab_[index]);
+  place(service, index, false);
 }
 
 // A request is placed as a new client would be: what the ones before it have waited for does not count.
@@ -273,13 +278,7 @@ bool Worker::send_again(ServiceState& service, Index index) {
   }
   relay_.rewind(connection, exchange);
   begin_placing(connection);
-  unlist(service, index);
-  leave_backend(service, connection);
-  if (must_wait(service)) {
-    hold(service, index, false);
-  } else {
-    connect(service, index);
-  }
+  place_again(service, index);
   return true;
 }
 

@@ -38,9 +38,7 @@ void Worker::move_on(ServiceState& service, Index index) {
   Connection& connection = slab_[index];
   const bool may_choose = connection.exchange != kNone || (connection.flags & kUndecided);
   if (connection.state == State::kConnecting && may_choose) {  // it has taken nothing yet
-    unlist(service, index);
-    leave_backend(service, connection);
-    place(service, index, false);
+    place_again(service, index);
     return;
   }
   if (connection.exchange != kNone) {
@@ -62,9 +60,7 @@ void Worker::move_on(ServiceState& service, Index index) {
                          connection.parked[kClient] == kNone && connection.parked[kBackend] == kNone;
   if (!(connection.flags & kUndecided) || !untouched || connection.state != State::kRelaying) return;
   // What the instance may have said at this very moment, nobody has read: another one greets the client.
-  unlist(service, index);
-  leave_backend(service, connection);
-  place(service, index, false);
+  place_again(service, index);
 }
 
 }  // namespace relayd::net

@@ -104,15 +104,18 @@ class Relay {
   // relay_http.cc
   Next await_request(Connection& connection, Exchange& exchange, std::string_view forwarded);
   Next read_client(Connection& connection, Exchange& exchange, std::string_view& bytes);
-  void keep_request(Connection& connection, Exchange& exchange, std::string_view bytes);
+  void keep_request(Connection& connection, std::string_view bytes);
   Next take_request(Connection& connection, Exchange& exchange, std::string_view bytes, std::size_t head_size,
                     std::string_view forwarded);
   void send_in_hand(Connection& connection, Exchange& exchange);
   Next send_request(Connection& connection, Exchange& exchange);
+  bool request_has_left(const Connection& connection, const Exchange& exchange);
+  void pass_client_end(Connection& connection, Exchange& exchange);
   Next await_response(Connection& connection, Exchange& exchange);
   Next read_backend(Connection& connection, Exchange& exchange, std::string_view& bytes);
   Next take_response(Connection& connection, Exchange& exchange, std::string_view bytes,
                      std::size_t head_size);
+  bool is_last(const Connection& connection, const Exchange& exchange);
   Next pass_response(Connection& connection, Exchange& exchange);
   void forget_request(Connection& connection, Exchange& exchange);
   Next conclude(Connection& connection, Exchange& exchange);

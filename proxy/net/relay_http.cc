@@ -62,7 +62,7 @@ Next Relay::await_request(Connection& connection, Exchange& exchange, std::strin
       const http::Guess guess = http::looks_like_http1_request(bytes);
       if (guess != http::Guess::kMore) exchange.flags &= static_cast<std::uint16_t>(~kGuessing);
       if (guess == http::Guess::kNo) {
-        keep_request(connection, exchange, bytes);
+        keep_request(connection, bytes);
         return Next::kOpaque;
       }
     }
@@ -72,7 +72,7 @@ Next Relay::await_request(Connection& connection, Exchange& exchange, std::strin
     if (*size > 0) return take_request(connection, exchange, bytes, *size, forwarded);
     if (bytes.size() >= kReadSize) return answer(connection, exchange, 431, "the head is larger than 64 KiB");
     exchange.searched = static_cast<std::uint32_t>(bytes.size());
-    keep_request(connection, exchange, bytes);
+    keep_request(connection, bytes);
   }
 }
 
@@ -104,7 +104,7 @@ Next Relay::read_client(Connection& connection, Exchange& exchange, std::string_
     if (bytes.empty()) {
       bytes = read;
     } else {
-      keep_request(connection, exchange, bytes);  // where it is, unless it needs more room
+      keep_request(connection, bytes);  // where it is, unless it needs more room
       Index& parked = connection.parked[kClient];
       if (chunk_of(parked).room() < read.size()) {
         const Index larger = borrow_chunk(kChunkSize);
@@ -119,7 +119,7 @@ Next Relay::read_client(Connection& connection, Exchange& exchange, std::string_
 }
 
 // `bytes` are in the buffer, or all that is in the chunk but what was dropped from its front.
-void Relay::keep_request(Connection& connection, Exchange&, std::string_view bytes) {
+void Relay::keep_request(Connection& connection, std::string_view bytes) {
   if (connection.parked[kClient] == kNone) {
     if (!bytes.empty()) park(connection, kClient, bytes);
     return;
@@ -155,7 +155,7 @@ Next Relay::take_request(Connection& connection, Exchange& exchange, std::string
   note(kFirstSent, false);
   exchange.stage = Stage::kUnanswered;
   if (forwarded.empty()) {
-    keep_request(connection, exchange, bytes);
+    keep_request(connection, bytes);
     exchange.request_end = static_cast<std::uint32_t>(head_size + body);
   } else {
     const std::string named = name_client(*parsed, head, forwarded);
@@ -206,9 +206,12 @@ Next Relay::send_request(Connection& connection, Exchange& exchange) {
       exchange.request_end = 0;
     }
   }
+  if (request_has_left(connection, exchange)) {
+    pass_client_end(connection, exchange);
+    return Next::kWait;
+  }
   // The end of a body may be in a pipe still.
-  const bool piped = is_pipe(connection.parked[kClient]);
-  if (!piped && (exchange.request.done() || connection.flow[kClient] != Flow::kOpen)) return Next::kWait;
+  if (connection.flow[kClient] != Flow::kOpen && !is_pipe(connection.parked[kClient])) return Next::kWait;
   excess_ = {};
   const Next next = pump(connection, kClient, &exchange.request);
   const Index spilled = connection.parked[kClient];
@@ -234,6 +237,26 @@ Next Relay::send_request(Connection& connection, Exchange& exchange) {
     exchange.flags &= static_cast<std::uint16_t>(~kClientKeeps);
   }
   return next;
+}
+
+// Whole, and taken by the backend's kernel.
+bool Relay::request_has_left(const Connection& connection, const Exchange& exchange) {
+  const Index parked = connection.parked[kClient];
+  if (!exchange.request.done() || is_pipe(parked)) return false;
+  return parked == kNone || chunk_of(parked).begin >= exchange.request_end;
+}
+
+// A client that ends behind its request may still read the response, or has gone: the backend is told, as it
+// would be without relayd, and decides. A backend that has failed by now is found out by reading from it.
+void Relay::pass_client_end(Connection& connection, Exchange& exchange) {
+  if (connection.flow[kClient] != Flow::kOpen || !(connection.side[kClient] & kHangup)) return;
+  const Index parked = connection.parked[kClient];
+  if (parked != kNone && chunk_of(parked).end > exchange.request_end) return;  // another request
+  char byte = 0;
+  if (::recv(connection.fd[kClient], &byte, 1, MSG_PEEK | MSG_DONTWAIT) != 0) return;
+  connection.flow[kClient] = Flow::kShut;
+  exchange.flags &= static_cast<std::uint16_t>(~kClientKeeps);
+  ::shutdown(connection.fd[kBackend], SHUT_WR);
 }
 
 // ---- To a backend that has just been connected, or to another one ----

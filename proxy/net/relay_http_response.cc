@@ -75,20 +75,29 @@ Next Relay::take_response(Connection& connection, Exchange& exchange, std::strin
   const auto parsed = http::parse_response_head(bytes.substr(0, head_size), exchange.context);
   if (!parsed) return answer(connection, exchange, 502, parsed.error().reason);
   std::size_t size = head_size;
+  std::string last;
   if (parsed->kind == http::ResponseKind::kFinal) {
     exchange.response = http::Body(*parsed);
     size += exchange.response.advance(bytes.substr(head_size));
     exchange.stage = Stage::kAnswering;
-    const bool keeps = parsed->keep_alive && parsed->framing != http::Framing::kUntilClose;
-    exchange.flags =
-        static_cast<std::uint16_t>(keeps ? exchange.flags | kBackendKeeps : exchange.flags & ~kBackendKeeps);
-    exchange.flags = static_cast<std::uint16_t>(size < bytes.size() ? exchange.flags | kSpoilt
-                                                                    : exchange.flags & ~kSpoilt);
+    const auto note = [&exchange](ExchangeFlag flag, bool on) {
+      exchange.flags = static_cast<std::uint16_t>(on ? exchange.flags | flag : exchange.flags & ~flag);
+    };
+    note(kBackendKeeps, parsed->keep_alive && parsed->framing != http::Framing::kUntilClose);
+    note(kSpoilt, size < bytes.size());
+    if (is_last(connection, exchange)) {
+      last = as_last_head(bytes.substr(0, head_size)).append(bytes.substr(head_size));
+      if (last.size() <= sizeof buffer_) {
+        note(kBackendKeeps, false);
+        size += last.size() - bytes.size();
+        bytes = last;
+      }
+    }
   } else if (parsed->kind == http::ResponseKind::kTunnel) {
     size = bytes.size();
   }
   // deliver() sends from the buffer.
-  if (exchange.partial != kNone) std::copy(bytes.begin(), bytes.end(), buffer_);
+  if (bytes.data() != buffer_) std::copy(bytes.begin(), bytes.end(), buffer_);
   const std::string_view behind(buffer_ + size, bytes.size() - size);
   deliver(connection, kBackend, size, 0);
   give_back(std::exchange(exchange.partial, kNone));
@@ -104,6 +113,16 @@ Next Relay::take_response(Connection& connection, Exchange& exchange, std::strin
   if (parsed->kind != http::ResponseKind::kTunnel) return Next::kWait;
   forget_request(connection, exchange);
   return Next::kTunnel;
+}
+
+// Whether the client should be told that this connection takes no further request (RFC 9112 9.6). Not where
+// it has sent one already.
+bool Relay::is_last(const Connection& connection, const Exchange& exchange) {
+  constexpr unsigned kBoth = kClientKeeps | kBackendKeeps;
+  if (!(exchange.flags & kNoFurther) || (exchange.flags & kBoth) != kBoth) return false;
+  const Index parked = connection.parked[kClient];
+  const bool another = parked != kNone && !is_pipe(parked) && chunk_of(parked).end > exchange.request_end;
+  return !another && request_has_left(connection, exchange) && !has_bytes(connection.fd[kClient]);
 }
 
 Next Relay::pass_response(Connection& connection, Exchange& exchange) {
@@ -127,12 +146,11 @@ Next Relay::pass_response(Connection& connection, Exchange& exchange) {
 
 // The request need not be sent again any more. Not before all of it has been sent.
 void Relay::forget_request(Connection& connection, Exchange& exchange) {
-  const Index parked = connection.parked[kClient];
-  if (exchange.request_end == 0 || parked == kNone || is_pipe(parked)) return;
-  Chunk& chunk = chunk_of(parked);
-  if (chunk.begin < exchange.request_end || !exchange.request.done()) return;
+  if (exchange.request_end == 0 || !request_has_left(connection, exchange)) return;
   exchange.request_end = 0;
   exchange.flags &= static_cast<std::uint16_t>(~kWhole);
+  if (connection.parked[kClient] == kNone) return;
+  Chunk& chunk = chunk_of(connection.parked[kClient]);
   if (chunk.begin == chunk.end) {
     drop_parked(connection, kClient);
   } else {
@@ -146,7 +164,7 @@ Next Relay::conclude(Connection& connection, Exchange& exchange) {
   const bool keeps = (exchange.flags & kClientKeeps) && (exchange.flags & kBackendKeeps) &&
                      connection.flow[kClient] == Flow::kOpen;
   if (!keeps) return end_http(connection, exchange);
-  if (!exchange.request.done() || exchange.request_end > 0 || is_pipe(connection.parked[kClient])) {
+  if (!request_has_left(connection, exchange)) {
     // It goes on meanwhile, as long as somebody takes it.
     return connection.side[kBackend] & kFailed ? end_http(connection, exchange) : Next::kWait;
   }

@@ -23,9 +23,10 @@ namespace relayd::net {
 // Everything but the constructor, start(), post() and stop() belongs to the worker's thread.
 //
 // Where to find what: worker.cc the thread and its turns; acceptor.cc accepting; greeting.cc PROXY headers of
-// clients; http_clients.cc clients that speak HTTP; connect.cc choosing an instance and connecting; hold.cc
-// waiting clients and their release; ending.cc linger, reset, close and timeouts; spread.cc closes that are
-// spread over time; commands.cc what the main thread asks for; relay.cc (class Relay) moving bytes.
+// clients; http_clients.cc clients that speak HTTP, http_idle.cc those between two requests; connect.cc
+// choosing an instance and connecting; hold.cc waiting clients and their release; ending.cc linger, reset,
+// close and timeouts; sweep.cc walks over all connections; spread.cc closes that are spread over time;
+// commands.cc what the main thread asks for; relay.cc (class Relay) moving bytes.
 class Worker {
  public:
   Worker(unsigned number, PlaneShared& plane);  // throws std::runtime_error
@@ -187,6 +188,7 @@ class Worker {
   void note_exchanged(ServiceState& service, Connection& connection, Exchange& exchange);
   void settle_http(ServiceState& service, Index index);
   void find_backend(ServiceState& service, Index index);
+  void place_again(ServiceState& service, Index index);
   static void begin_placing(Connection& connection);
   bool send_again(ServiceState& service, Index index);
   void become_opaque(ServiceState& service, Index index);
@@ -194,6 +196,8 @@ class Worker {
   void answer_http(ServiceState& service, Index index, unsigned status, std::string_view reason);
   bool speaks_http(const ServiceState& service, Connection& connection);
   void expire_reading(ServiceState& service);
+
+  // http_idle.cc
   void move_on(ServiceState& service, Index index);
   bool is_idle(const Connection& connection);
   bool close_idlest(ServiceState& service);
@@ -206,6 +210,7 @@ class Worker {
   Attempt attempt(ServiceState& service, Index index, Index endpoint);
   int open_socket(ServiceState& service, const Connection& connection, const SocketAddress& address);
   bool take_source(ServiceState& service, const Connection& connection, int fd, int family);
+  bool has_address(const Connection& connection) const;
   int introduce(Connection& connection, std::optional<ProxyVersion> version, bool more);
   std::string header_of(const Connection& connection, ProxyVersion version) const;
   bool try_early(ServiceState& service, Connection& connection, const Endpoint& endpoint, int& error);
@@ -226,6 +231,9 @@ class Worker {
   // hold.cc
   bool must_wait(const ServiceState& service) const;
   void hold(ServiceState& service, Index index, bool reserved);
+  bool arrived_before(Index one, Index other);
+  void queue_up(ServiceState& service, Index index);
+  void return_to_hold(ServiceState& service, Index index);
   void hold_again(ServiceState& service, Index index, Reach reach);
   void leave_hold(ServiceState& service, Index index);
   void on_held_event(Index index, std::uint32_t events);
@@ -247,7 +255,6 @@ class Worker {
   void expire_connecting(ServiceState& service);
   void expire_idle(ServiceState& service, IndexList& list, std::size_t& relist);
   void tick_ending(ServiceState& service);
-  void check_drains(ServiceState& service);
 
   // spread.cc
   bool tick_spreads();
@@ -255,8 +262,12 @@ class Worker {
   void close_due(Spread& spread);
   bool is_spread(const Spread& spread, const Connection& connection);
 
+  // sweep.cc
+  void check_drains(ServiceState& service);
   void sweep_some();
   void sweep_one(const Sweep& sweep, Index index);
+  void cut_one(ServiceState& service, Index index);
+  void close_cut(ServiceState& service, Index index);
   void close_everything();
 
   // Constant after construction.
@@ -298,6 +309,7 @@ class Worker {
   std::vector<Index> again_;      // to be relayed again without waiting for an edge
   std::vector<Index> again_now_;  // the one being worked off
   std::vector<ServiceId> releasing_;
+  Index released_ = kNone;  // who leaves the hold at this moment
   std::vector<Probe> probes_;
   std::vector<Spread> spreads_;
   std::vector<Sweep> sweeps_;

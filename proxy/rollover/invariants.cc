@@ -7,6 +7,8 @@ namespace {
 
 std::string check_instance(const Generation& g, const Instance& i) {
   const bool serves_or_starts = g.state == GenerationState::kServing || g.state == GenerationState::kStarting;
+  if (i.sooner_due && i.state != InstanceState::kDraining)
+    return "a part of an instance is to be cut without a drain";
   switch (i.state) {
     case InstanceState::kWaiting:
       if (g.state != GenerationState::kServing) return "a restart is planned outside the serving role";

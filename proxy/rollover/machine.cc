@@ -358,7 +358,10 @@ Deadline next_deadline(const State& state) {
     consider(g.spread_due);
     consider(g.sooner_due);
     consider(g.sooner_spread_due);
-    for (const Instance& i : g.instances) consider(i.due);
+    for (const Instance& i : g.instances) {
+      consider(i.due);
+      consider(i.sooner_due);
+    }
   }
   return earliest;
 }

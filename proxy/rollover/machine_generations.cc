@@ -48,7 +48,11 @@ void Step::begin_drain(Generation& g) {
   set_ends(g);
   g.drain = ++s_.last_drain;
   update_route();
-  note(Kind::kDraining, g.number, -1, "for at most " + config::format_duration(s_.policy.graceful_timeout));
+  std::string limits = "for at most " + config::format_duration(s_.policy.graceful_timeout);
+  if (s_.policy.tunnel_timeout != s_.policy.graceful_timeout) {
+    limits += ", tunnels for at most " + config::format_duration(s_.policy.tunnel_timeout);
+  }
+  note(Kind::kDraining, g.number, -1, limits);
   if (!g.launch.owns_clients) emit(action::Drain{g.number, -1, g.drain});
   begin_spreads(g);  // where they take all of the drain
   for (std::size_t n = 0; n < g.instances.size(); ++n) {
@@ -61,23 +65,31 @@ void Step::begin_drain(Generation& g) {
       emit(action::StopInstance{g.number, i});
       instance.state = InstanceState::kStopping;  // drains itself: KILL is due only after the drain
       instance.due.reset();
+      end_drain(instance);
     }
   }
 }
 
 // When what of a draining generation is cut, and from when on its closes are spread.
 void Step::set_ends(Generation& g) {
-  const auto [sooner, later] = std::minmax(s_.policy.graceful_timeout, s_.policy.tunnel_timeout);
-  g.due = now_ + later;
-  g.sooner_kind = net::ConnectionKind::kAll;
-  if (sooner != later) {
-    g.sooner_due = now_ + sooner;
-    g.sooner_kind =
-        sooner == s_.policy.tunnel_timeout ? net::ConnectionKind::kTunnels : net::ConnectionKind::kPlain;
-  }
+  set_cuts(g);
   if (s_.policy.close_spread <= Duration::zero()) return;
   g.spread_due = *g.due - s_.policy.close_spread;
   if (g.sooner_due) g.sooner_spread_due = *g.sooner_due - s_.policy.close_spread;
+}
+
+void Step::cut_sooner(Generation& g) {
+  const auto cut = [&](Deadline& due, net::ConnectionKind kind, int instance) {
+    if (!due || *due > now_) return;
+    due.reset();
+    note(Kind::kCut, g.number, instance,
+         kind == net::ConnectionKind::kTunnels ? "tunnels" : "all but tunnels");
+    emit(action::Cut{g.number, instance, kind});
+  };
+  cut(g.sooner_due, g.sooner_kind, -1);
+  for (std::size_t i = 0; i < g.instances.size(); ++i) {
+    cut(g.instances[i].sooner_due, g.instances[i].sooner_kind, static_cast<int>(i));
+  }
 }
 
 void Step::drop_ends(Generation& g) {
@@ -85,14 +97,6 @@ void Step::drop_ends(Generation& g) {
   g.spread_due.reset();
   g.sooner_due.reset();
   g.sooner_spread_due.reset();
-}
-
-void Step::cut_sooner(Generation& g) {
-  if (!g.sooner_due || *g.sooner_due > now_) return;
-  g.sooner_due.reset();
-  note(Kind::kCut, g.number, -1,
-       g.sooner_kind == net::ConnectionKind::kTunnels ? "tunnels" : "all but tunnels");
-  emit(action::Cut{g.number, -1, g.sooner_kind});
 }
 
 void Step::begin_spreads(Generation& g) {

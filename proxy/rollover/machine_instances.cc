@@ -58,7 +58,7 @@ void Step::operator()(const event::InstanceExited& e) {
   }
   instance->state = InstanceState::kGone;
   instance->due.reset();
-  instance->drain = 0;
+  end_drain(*instance);
   if (!wanted) return;
   if (g.state == GenerationState::kStarting && !asked_to) {
     fail(Outcome::kFailed, "instance " + std::to_string(e.instance) + " of generation " +
@@ -102,7 +102,7 @@ void Step::resize(Generation& g, unsigned instances) {
       if (instance.state == InstanceState::kDraining) {  // wanted again before it was stopped
         instance.state = InstanceState::kReady;
         instance.due.reset();
-        instance.drain = 0;
+        end_drain(instance);
       }
     } else if (g.state == GenerationState::kServing && g.launch.owns_clients) {
       stop_instance(g, i);
@@ -110,7 +110,7 @@ void Step::resize(Generation& g, unsigned instances) {
     } else if (g.state == GenerationState::kServing &&
                (instance.state == InstanceState::kReady || instance.state == InstanceState::kUnhealthy)) {
       instance.state = InstanceState::kDraining;
-      instance.due = now_ + s_.policy.graceful_timeout;
+      set_cuts(instance);
       instance.drain = ++s_.last_drain;
       drains = true;
     } else if (instance.state != InstanceState::kDraining) {
@@ -125,6 +125,11 @@ void Step::resize(Generation& g, unsigned instances) {
       emit(action::Drain{g.number, static_cast<int>(n), instance.drain});
     }
   }
+}
+
+void Step::end_drain(Instance& instance) {
+  instance.drain = 0;
+  instance.sooner_due.reset();
 }
 
 void Step::start_instance(Generation& g, InstanceIndex i) {
@@ -154,7 +159,7 @@ void Step::stop_instance(Generation& g, InstanceIndex i) {
   }
   instance.state = InstanceState::kStopping;
   instance.due = now_ + g.launch.kill_timeout;
-  instance.drain = 0;
+  end_drain(instance);
   emit(action::StopInstance{g.number, i});
 }
 
@@ -162,7 +167,7 @@ void Step::kill_instance(Generation& g, InstanceIndex i) {
   Instance& instance = g.instances[i];
   if (instance.state == InstanceState::kGone || instance.state == InstanceState::kKilled) return;
   instance.due.reset();
-  instance.drain = 0;
+  end_drain(instance);
   if (instance.state == InstanceState::kWaiting) {
     instance.state = InstanceState::kGone;
     return;
@@ -181,7 +186,7 @@ void Step::restart_later(Generation& g, InstanceIndex i, const std::string& why)
   if (was_up && now_ - instance.since >= delay.max) instance.next_delay = delay.min;
   instance.state = InstanceState::kWaiting;
   instance.due = now_ + instance.next_delay;
-  instance.drain = 0;
+  end_drain(instance);
   ++instance.restarts;
   note(Kind::kInstanceRestarting, g.number, i, "in " + config::format_duration(instance.next_delay));
   instance.next_delay = std::min(instance.next_delay * 2, delay.max);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -54,6 +55,17 @@ class Step {
   void begin_drain(Generation& g);
   void cut_sooner(Generation& g);
   void set_ends(Generation& g);
+  // For a generation or an instance whose drain begins: when what of it is cut.
+  template <typename Draining>
+  void set_cuts(Draining& draining) const {
+    const auto [sooner, later] = std::minmax(s_.policy.graceful_timeout, s_.policy.tunnel_timeout);
+    draining.due = now_ + later;
+    draining.sooner_kind = net::ConnectionKind::kAll;
+    if (sooner == later) return;
+    draining.sooner_due = now_ + sooner;
+    draining.sooner_kind =
+        sooner == s_.policy.tunnel_timeout ? net::ConnectionKind::kTunnels : net::ConnectionKind::kPlain;
+  }
   static void drop_ends(Generation& g);
   void begin_spreads(Generation& g);
   void serve_again(Generation& g);
@@ -72,6 +84,7 @@ class Step {
   void restart_later(Generation& g, InstanceIndex i, const std::string& why);
   void launch_failed(const Generation& g, const std::string& why);
   void instance_due(Generation& g, InstanceIndex i, const std::string& why_not_ready);
+  static void end_drain(Instance& instance);
   Instance* find_instance(GenerationNumber generation, InstanceIndex instance);
 
   template <typename A>

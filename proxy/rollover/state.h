@@ -80,6 +80,9 @@ struct Instance {
   Duration next_delay{};  // before the next restart
   unsigned restarts = 0;
   std::uint64_t drain = 0;  // token of the drain under way; 0: none
+  // kDraining, where graceful_timeout and tunnel_timeout differ: the sooner of both and what it is for.
+  Deadline sooner_due;
+  net::ConnectionKind sooner_kind = net::ConnectionKind::kAll;
   bool operator==(const Instance&) const = default;
 };
 
@@ -101,7 +104,7 @@ struct Generation {
   GenerationState state = GenerationState::kStarting;
   Launch launch;  // launch.instances: how many are wanted now
   TimePoint began{};
-  Deadline due;         // kStarting: ready_timeout; kDraining: graceful_timeout
+  Deadline due;  // kStarting: ready_timeout; kDraining: the later of graceful_timeout and tunnel_timeout
   Deadline spread_due;  // kDraining: when the closes of close_spread begin that end at `due`
   // kDraining, where graceful_timeout and tunnel_timeout differ: the sooner of both, what it is for, and when
   // the closes begin that end at it; `due` is the later, and for the other kind.

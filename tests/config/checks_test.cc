@@ -99,10 +99,11 @@ TEST(Checks, Ranges) {
   EXPECT_THAT(faults_of(config), testing::ElementsAre("threads: out of range: 257; give 1 to 256"));
 }
 
-TEST(Checks, CloseSpreadLiesWithinTheGracefulTimeout) {
-  const auto times = [](Duration graceful, Duration spread) {
+TEST(Checks, CloseSpreadLiesWithinTheDrain) {
+  const auto times = [](Duration graceful, Duration spread, std::optional<Duration> tunnels = {}) {
     return [=](Service& s) {
       s.rollover.graceful_timeout = graceful;
+      s.rollover.tunnel_timeout = tunnels;
       s.rollover.close_spread = spread;
     };
   };
@@ -112,6 +113,9 @@ TEST(Checks, CloseSpreadLiesWithinTheGracefulTimeout) {
       {times(0s, 0s), nullptr},
       {times(30s, 31s), "rollover.close_spread", "longer than graceful_timeout (31s and 30s)"},
       {times(0s, 1ms), "rollover.close_spread", "make it at most as long"},
+      {times(30s, 60s, 60s), nullptr},
+      {times(30s, 30s, 10s), nullptr},
+      {times(30s, 61s, 60s), "rollover.close_spread", "graceful_timeout and tunnel_timeout (61s and 1m)"},
   });
 }
 

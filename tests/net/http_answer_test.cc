@@ -239,6 +239,39 @@ TEST(HttpForwarded, IsAddedOrAppendedToEachRequest) {
          "GET /a HTTP/1.1\r\nX-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\nHost: a\r\n\r\n");
 }
 
+// Who has been reset has no address any more, and does not choose its own.
+TEST(HttpForwarded, NotAtAllForAClientThatIsReset) {
+  auto options = http();
+  options.service.forwarded_headers = true;
+  options.service.hold.max_connections = 0;  // it stays in the kernel's queue until there is a route
+  Plane plane(options);
+  Listening backend;
+  {
+    Peer client = plane.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 10.1.1.1\r\n\r\n");
+    client.reset();
+  }
+  plane.route(backend.address());
+  Peer good = plane.client();
+  good.send(kGet);
+  Peer server = backend.accept();
+  expect(server, "GET /a HTTP/1.1\r\nX-Forwarded-For: 127.0.0.1\r\n");
+  EXPECT_FALSE(backend.has_client(Duration(20)));
+}
+
+// Who may connect to a Unix socket is trusted to name its clients; it has no address itself.
+TEST(HttpForwarded, OfAUnixClientThereIsNothingToAdd) {
+  const SocketPath path;
+  auto options = http();
+  options.service.forwarded_headers = true;
+  options.listen = path.address("relayd");
+  Plane plane(options);
+  Listening backend;
+  plane.route(backend.address());
+  Peer client = plane.client();
+  first_exchange(client, backend, "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 10.1.1.1\r\n\r\n");
+}
+
 // A line of the client's stays in front of relayd's, whichever way it is written.
 TEST(HttpForwarded, StandsBehindAnEmptyLineToo) {
   auto options = http();

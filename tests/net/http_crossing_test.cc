@@ -121,9 +121,9 @@ TEST_P(HttpCrossing, AtAStopIdleClientsEndAndOthersAreServed) {
   busy_server.send(kOk);
   expect(busy, kOk);
   expect(busy_server, kGet);
-  busy_server.send(kOk);
-  expect(busy, kOk);
-  EXPECT_EQ(busy.receive_all().bytes, "");
+  busy_server.send("HTTP/1.1 200 OK\r\nconnection: keep-alive\r\nContent-Length: 2\r\n\r\nok");
+  // Nothing more is on its way: the client is told that there will be no next one.
+  EXPECT_EQ(busy.receive_all().bytes, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
   EXPECT_TRUE(plane.wait([&] { return plane.drained.size() == 1; }));
 }
 
@@ -161,6 +161,27 @@ TEST(HttpKept, TheOldestIdleOneMakesRoom) {
   expect(third, kOk);
   EXPECT_EQ(first.receive_all().bytes, "");
   first_exchange(second, backend);
+}
+
+// A kept client waits behind those who came while it had nothing to ask.
+TEST(HttpKept, IsHeldInTheOrderOfItsRequest) {
+  Plane plane(http());
+  Listening old_one;
+  Listening new_one;
+  plane.route(old_one.address(), 1);
+  Peer kept = plane.client();
+  first_exchange(kept, old_one);
+  plane.hold();
+  Peer newcomer = plane.client();
+  newcomer.send(kPost);
+  ASSERT_TRUE(plane.wait([&] { return plane.counts().held == 1; }));
+  kept.send(kGet);
+  ASSERT_TRUE(plane.wait([&] { return plane.counts().held == 2; }));
+  plane.route(new_one.address(), 2);
+  Peer server = new_one.accept();
+  expect(server, kPost);
+  server = new_one.accept();
+  expect(server, kGet);
 }
 
 // A client's time of waiting begins anew with each request.

@@ -123,6 +123,18 @@ TEST_P(Http, AnEarlyResponseOfABackendThatCloses) {
   EXPECT_TRUE(plane.wait([&] { return plane.counts().requests == 1; }));
 }
 
+// The app answers a kept client early, and its connection breaks while the body still flows.
+TEST_P(Http, AnEarlyResponseOfABackendThatIsReset) {
+  Peer server = ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\n");
+  answer(server, kOk);
+  server.reset();
+  std::thread writer([&] { client.try_send(pattern(3'000'000, 1)); });
+  EXPECT_EQ(client.receive_all().bytes, "");
+  writer.join();
+  client.close();
+  EXPECT_TRUE(plane.wait([&] { return plane.counts().active == 0; }));
+}
+
 TEST_P(Http, ChunkedWithTrailersBothWays) {
   const std::string body = "5;a=\"b\"\r\nhello\r\n1\r\n!\r\n0\r\nX-Sum: 1\r\n\r\n";
   const std::string request = "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + body;
@@ -251,6 +263,26 @@ TEST_P(Http, AClientThatEndsAfterItsRequestGetsItsAnswer) {
   EXPECT_EQ(got.bytes, kOk);
   EXPECT_EQ(got.error, 0);
   EXPECT_EQ(server.receive_all().error, 0);
+}
+
+// It may have gone for good: its backend is told, as it would be without relayd, and need not go on.
+TEST_P(Http, AClientThatEndsWhileItWaits) {
+  Peer server = ask(kGet);
+  client.close();
+  EXPECT_EQ(server.receive_all().bytes, "");
+  server.send(kOk);
+  EXPECT_TRUE(plane.wait([&] { return plane.counts().active == 0; }));
+  EXPECT_EQ(plane.counts().requests, 1U);
+}
+
+// An app that is at a request for long holds up nobody else.
+TEST_P(Http, OneRequestWithoutAnAnswer) {
+  Peer server = ask(kGet);
+  for (int i = 0; i < 20; ++i) {
+    Peer other = plane.client();
+    first_exchange(other, backend);
+  }
+  answer(server, kOk);
 }
 
 TEST_P(Http, AClientThatEndsWithinItsBody) {

@@ -163,6 +163,25 @@ TEST_P(Sending, TheInstanceIsToldWhoTheClientIs) {
   EXPECT_EQ(server.receive(5), "hello");
 }
 
+TEST_P(Sending, NobodyIsPassedOnWhoseAddressIsGone) {
+  config::Service some = service(false, GetParam());
+  some.hold.max_connections = 0;  // it stays in the kernel's queue until there is a route
+  Plane plane(with(some));
+  Listening backend;
+  {
+    Peer client = plane.client();
+    client.send("hello");
+    client.reset();
+  }
+  plane.route(backend.address());
+  Peer good = plane.client();
+  good.send("hi");
+  Peer server = backend.accept();
+  EXPECT_EQ(receive_header(server).source, *local_address(good.fd()));
+  EXPECT_EQ(server.receive(2), "hi");
+  EXPECT_FALSE(backend.has_client(Duration(20)));
+}
+
 TEST_P(Sending, AlsoWhereTheServerSpeaksFirst) {
   Plane plane(with(service(false, GetParam())));
   Listening backend;

@@ -50,6 +50,18 @@ TEST_F(Machine, ScaleUpStartsAndScaleDownDrainsTheLastOnes) {
   EXPECT_EQ(state.generations[0].instances.size(), 1U);
 }
 
+TEST_F(Machine, ScaleDownGivesTunnelsTheirOwnTime) {
+  policy.tunnel_timeout = 40s;
+  serve();
+  send(event::Scale{2});
+  ready(1, 1);
+  send(event::Scale{1});
+  EXPECT_THAT(later(29s), IsEmpty());
+  EXPECT_THAT(later(1s), ElementsAre("cut 1.1 plain"));
+  EXPECT_THAT(later(9s), IsEmpty());
+  EXPECT_THAT(later(1s), ElementsAre("cut 1.1", "stop 1.1"));
+}
+
 TEST_F(Machine, ScaledDownAndUpAgainBeforeItStopped) {
   serve();
   send(event::Scale{2});

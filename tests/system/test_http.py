@@ -1,20 +1,15 @@
-"""HTTP as clients and apps see it, through rollovers: tunnels, pipelining, bodies, answers of relayd's own, and what is
-left alone because it is no HTTP/1."""
+"""HTTP as clients and apps see it, through rollovers: pipelining, bodies, and answers of relayd's own."""
 
-import asyncio
 import contextlib
 import hashlib
 import json
 import signal
-import ssl
 import subprocess
-import time
 import zlib
 
 import pytest
-import websockets
 
-from harness import apps, http, places
+from harness import apps, http
 
 MIB = 1 << 20
 BLOCK = bytes(ord("0123456789abcdefghijklmnopqrstuvwxyz"[i % 36]) for i in range(65537))  # as node_app.js /bytes
@@ -78,88 +73,6 @@ class Kept:
 
 def node(**more):
     return apps.node(**more)
-
-
-# ---- tunnels
-
-
-def websocket_service(**rollover):
-    return apps.websocket(rollover={"graceful_timeout": "60s", **rollover})
-
-
-async def says(link, text="hello"):
-    await link.send(text)
-    return await asyncio.wait_for(link.recv(), 30)
-
-
-def url(relayd):
-    return f"ws://{relayd.address}/"
-
-
-@pytest.mark.parametrize("protocol", ["auto", "http"])
-def test_a_websocket_lives_on_until_tunnel_timeout(relayd, protocol):
-    relayd.start({"web": {**websocket_service(tunnel_timeout="3s"), "protocol": protocol}})
-
-    async def scene():
-        async with websockets.connect(url(relayd), ping_interval=None) as old:
-            assert await says(old) == "1 hello"
-            began = time.monotonic()
-            await asyncio.to_thread(relayd.rollover, "phased")
-            assert await says(old, "again") == "1 again"
-            async with websockets.connect(url(relayd), ping_interval=None) as new:
-                assert await says(new) == "2 hello"
-                with pytest.raises(websockets.ConnectionClosed):
-                    while True:  # busy ones are closed too
-                        assert await says(old, "still") == "1 still"
-                        await asyncio.sleep(0.01)
-                assert time.monotonic() - began >= 2.9
-                assert await says(new, "and on") == "2 and on"
-
-    asyncio.run(scene())
-    relayd.wait_event("generation_stopped", generation=1, seconds=30)  # well before graceful_timeout
-
-
-def test_a_tunnel_outlives_graceful_timeout_where_it_may(relayd):
-    relayd.start({"web": websocket_service(graceful_timeout="1s", tunnel_timeout="60s")})
-
-    async def scene():
-        async with websockets.connect(url(relayd), ping_interval=None) as old:
-            assert await says(old) == "1 hello"
-            await asyncio.to_thread(relayd.rollover, "phased")
-            until = time.monotonic() + 2
-            while time.monotonic() < until:
-                assert await says(old) == "1 hello"
-                await asyncio.sleep(0.05)
-
-    asyncio.run(scene())
-    relayd.wait_event("generation_stopped", generation=1, seconds=30)
-
-
-@pytest.mark.parametrize("graceful", ["5s", "60s"])
-def test_tunnels_are_closed_over_the_spread(relayd, graceful):
-    number, spread = 20, 4
-    relayd.start({"web": websocket_service(graceful_timeout=graceful, tunnel_timeout="5s", close_spread=f"{spread}s")})
-    at = []
-
-    async def client(opened, count):
-        async with websockets.connect(url(relayd), ping_interval=None) as link:
-            assert await says(link) == "1 hello"
-            count.append(link)
-            if len(count) == number:
-                opened.set()
-            await link.wait_closed()
-            at.append(time.monotonic())
-
-    async def scene():
-        opened, count = asyncio.Event(), []
-        clients = [asyncio.create_task(client(opened, count)) for _ in range(number)]
-        await opened.wait()
-        await asyncio.to_thread(relayd.rollover, "phased")
-        await asyncio.wait_for(asyncio.gather(*clients), 60)
-
-    asyncio.run(scene())
-    assert len(at) == number
-    assert max(at) - min(at) >= spread / 2, [each - min(at) for each in at]
 
 
 # ---- crossing, seen by one client
@@ -372,85 +285,3 @@ def test_without_forwarded_headers_nothing_is_added(relayd):
     relayd.start({"web": node()})
     with Kept(relayd.address) as client:
         assert json.loads(client.get("/headers", "X-A: b\r\n")[2]) == {"host": "test", "x-a": "b"}
-
-
-# ---- what is no HTTP/1 is left alone
-
-
-def assert_opaque(relayd):
-    service = relayd.service()
-    assert service["requests"] == service["crossings"] == service["answered"] == 0, service
-    assert service["bytes_in"] > 0 and service["bytes_out"] > 0, service
-
-
-def test_redis_is_relayed_as_it_is(relayd):
-    relayd.start({"redis": apps.redis()})
-    with http.connect(relayd.address) as link, link.makefile("rb") as lines:
-        link.sendall(b"SET who first\r\n")
-        assert lines.readline() == b"+OK\r\n"
-        link.sendall(b"GET who\r\nPING\r\n")  # inline: the first word is a method of HTTP too
-        assert [lines.readline() for _ in range(3)] == [b"$5\r\n", b"first\r\n", b"+PONG\r\n"]
-        relayd.rollover("phased")
-        link.sendall(b"GET who\r\n")
-        assert [lines.readline() for _ in range(2)] == [b"$5\r\n", b"first\r\n"]
-    assert_opaque(relayd)
-
-
-def certificate(folder):
-    key, chain = folder / "key.pem", folder / "chain.pem"
-    command = ["/usr/bin/openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    subprocess.run([*command, "-keyout", key, "-out", chain], check=True, capture_output=True)
-    for file in (key, chain):
-        file.chmod(0o644)
-    return key, chain
-
-
-def test_tls_is_passed_through(relayd):
-    key, chain = certificate(relayd.folder)
-    command = ["/usr/bin/openssl", "s_server", "-accept", "{address}", "-key", str(key), "-cert", str(chain), "-quiet", "-rev"]
-    relayd.start({"tls": apps.service(command, path=None)})
-    context = ssl.create_default_context(cafile=str(chain))
-    with contextlib.ExitStack() as stack:
-
-        def connected():
-            link = stack.enter_context(context.wrap_socket(http.connect(relayd.address), server_hostname="localhost"))
-            return link, stack.enter_context(link.makefile("rb"))
-
-        old, lines = connected()
-        old.sendall(b"first\n")
-        assert lines.readline() == b"tsrif\n"
-        relayd.rollover("phased")
-        new, new_lines = connected()
-        new.sendall(b"second\n")
-        assert new_lines.readline() == b"dnoces\n"
-        old.sendall(b"still\n")
-        assert lines.readline() == b"llits\n"
-    assert_opaque(relayd)
-
-
-def test_http2_with_prior_knowledge_is_passed_through(relayd):
-    relayd.start({"web": apps.nginx(relayd.folder, "http2")})
-    for generation in ("1", "2"):
-        command = ["/usr/bin/curl", "-sS", "--http2-prior-knowledge", "-w", "%{http_version} %{http_code}"]
-        ended = subprocess.run([*command, f"http://{relayd.address}/"], capture_output=True, text=True, timeout=30)
-        assert ended.stdout == f"generation {generation}\n2 200", ended
-        relayd.rollover("phased")
-    assert_opaque(relayd)
-
-
-def test_a_server_that_speaks_first_is_heard(relayd):
-    script = (
-        "import os, socketserver\n"
-        "class Greeter(socketserver.StreamRequestHandler):\n"
-        "    def handle(self):\n"
-        "        self.wfile.write(f'220 {os.environ[\"RELAY_GENERATION\"]}\\r\\n'.encode())\n"
-        "        self.wfile.write(b'250 ' + self.rfile.readline())\n"
-        "socketserver.ThreadingTCPServer.daemon_threads = True\n"
-        "socketserver.ThreadingTCPServer((os.environ['HOST'], int(os.environ['PORT'])), Greeter).serve_forever()\n"
-    ).replace("{", "{{").replace("}", "}}")
-    relayd.start({"mail": apps.service([places.PYTHON, "-c", script], path=None)})
-    with http.connect(relayd.address) as link, link.makefile("rb") as lines:
-        assert lines.readline() == b"220 1\r\n"
-        link.sendall(b"GET / HTTP/1.1\r\n")  # it is no HTTP any more
-        assert lines.readline() == b"250 GET / HTTP/1.1\r\n"
-    assert_opaque(relayd)
