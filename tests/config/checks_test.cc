@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <functional>
+#include "tests/config/check_rows.h"
 
 namespace relayd::config {
 namespace {
@@ -12,44 +12,6 @@ using std::chrono_literals::operator""h;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::StartsWith;
-
-// As the command line makes it: one service "default".
-Config runnable() {
-  Config config;
-  Service& service = config.services.emplace_back();
-  service.name = "default";
-  service.listen = {":8080"};
-  service.backend.command = {"app", "{address}"};
-  return config;
-}
-
-std::vector<std::string> faults_of(const Config& config) {
-  std::vector<std::string> texts;
-  for (const KeyFault& fault : check(config)) texts.push_back(fault.key + ": " + fault.message);
-  return texts;
-}
-
-struct Row {
-  std::function<void(Service&)> change;
-  const char* key;  // within the service; null: no fault
-  const char* message = "";
-};
-
-void expect_rows(const std::vector<Row>& rows) {
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    SCOPED_TRACE("row " + std::to_string(i) + " " + (rows[i].key == nullptr ? "" : rows[i].key));
-    Config config = runnable();
-    rows[i].change(config.services[0]);
-    const auto faults = faults_of(config);
-    if (rows[i].key == nullptr) {
-      EXPECT_THAT(faults, IsEmpty());
-      continue;
-    }
-    ASSERT_EQ(faults.size(), 1U) << testing::PrintToString(faults);
-    EXPECT_THAT(faults[0], StartsWith("services.default." + std::string(rows[i].key) + ": "));
-    EXPECT_THAT(faults[0], HasSubstr(rows[i].message));
-  }
-}
 
 TEST(Checks, TheLeastConfigurationRuns) { EXPECT_THAT(faults_of(runnable()), IsEmpty()); }
 
@@ -349,39 +311,6 @@ TEST(Checks, WhatHttpAloneCanDo) {
   });
 }
 
-TEST(Checks, Steering) {
-  const char* const kPast = "does not go with 'backend.steering', which takes connections past relayd";
-  expect_rows({
-      {[](Service& s) { s.backend.steering = Steering::kOn; }, nullptr},
-      {[](Service& s) { s.backend.steering = Steering::kAuto; }, nullptr},
-      {[](Service& s) {
-         s.backend.steering = Steering::kAuto;
-         s.proxy_protocol.accept = true;
-       },
-       "proxy_protocol.accept", kPast},
-      {[](Service& s) {
-         s.backend.steering = Steering::kOn;
-         s.proxy_protocol.send = ProxyProtocol::kV2;
-       },
-       "proxy_protocol.send", kPast},
-      {[](Service& s) {
-         s.backend.steering = Steering::kOn;
-         s.forwarded_headers = true;
-       },
-       "forwarded_headers", kPast},
-      {[](Service& s) {
-         s.backend.steering = Steering::kOn;
-         s.rollover.close_spread = 1s;
-       },
-       "rollover.close_spread", kPast},
-      {[](Service& s) {
-         s.backend.steering = Steering::kOn;
-         s.backend.address = AddressKind::kSocket;
-       },
-       "backend.address", "has no TCP listener to steer to"},
-  });
-}
-
 // The contract is larger than this version: what is not carried out is refused with a cure, "off" is
 // accepted.
 TEST(Checks, NotBuiltYet) {
@@ -395,80 +324,6 @@ TEST(Checks, NotBuiltYet) {
   Config config = runnable();
   config.admin_listen = "127.0.0.1:9180";
   EXPECT_THAT(faults_of(config), testing::ElementsAre(StartsWith("admin.listen: not in this version yet: ")));
-}
-
-// With handoff relayd never sees a client: whatever it would do for one is refused, not ignored.
-TEST(Checks, Handoff) {
-  const auto handoff = [](std::function<void(Service&)> change) {
-    return [change = std::move(change)](Service& s) {
-      s.backend.address = AddressKind::kHandoff;
-      s.backend.command = {"app", "{generation}"};
-      change(s);
-    };
-  };
-  const char* const kNo = "has no effect with 'address: handoff'";
-  expect_rows({
-      {handoff([](Service&) {}), nullptr},
-      {handoff([](Service& s) { s.health.check = Check::kNone; }), nullptr},
-      {handoff([](Service& s) { s.health.check = Check::kNotify; }), nullptr},
-      {handoff([](Service& s) {
-         s.health.check = Check::kCommand;
-         s.health.command = {"./ready"};
-       }),
-       nullptr},
-      {handoff([](Service& s) { s.health.check = Check::kTcp; }), "health.check", "READY=1"},
-      {handoff([](Service& s) { s.health.path = "/up"; }), "health.path", "READY=1"},
-      {handoff([](Service& s) {
-         s.backend.command = {"app", "{address}"};
-       }),
-       "backend.command[1]", "from LISTEN_FDS"},
-      {handoff([](Service& s) {
-         s.backend.command = {"app", "{port}"};
-       }),
-       "backend.command[1]", "from LISTEN_FDS"},
-      {handoff([](Service& s) { s.protocol = Protocol::kHttp; }), "protocol", kNo},
-      {handoff([](Service& s) { s.forwarded_headers = true; }), "forwarded_headers", kNo},
-      {handoff([](Service& s) { s.proxy_protocol.accept = true; }), "proxy_protocol.accept", kNo},
-      {handoff([](Service& s) { s.proxy_protocol.send = ProxyProtocol::kV2; }), "proxy_protocol.send", kNo},
-      {handoff([](Service& s) { s.limits.max_connections = 5; }), "limits.max_connections", kNo},
-      {handoff([](Service& s) { s.limits.connect_timeout = 1s; }), "limits.connect_timeout", kNo},
-      {handoff([](Service& s) { s.limits.idle_timeout = 1s; }), "limits.idle_timeout", kNo},
-      {handoff([](Service& s) { s.backend.balance = Balance::kRandom; }), "backend.balance", kNo},
-      {handoff([](Service& s) { s.rollover.tunnel_timeout = 1s; }), "rollover.tunnel_timeout", kNo},
-      {handoff([](Service& s) { s.rollover.close_spread = 1s; }), "rollover.close_spread", kNo},
-      {handoff([](Service& s) { s.hold.timeout = 1s; }), "hold.timeout", kNo},
-      {handoff([](Service& s) { s.hold.max_connections = 1; }), "hold.max_connections", kNo},
-      {handoff([](Service& s) { s.hold.release_rate = 1; }), "hold.release_rate", kNo},
-  });
-}
-
-TEST(Checks, Activation) {
-  const auto activation = [](std::vector<std::string> command) {
-    return [command = std::move(command)](Service& s) {
-      s.backend.address = AddressKind::kActivation;
-      s.backend.command = command;
-    };
-  };
-  expect_rows({
-      {activation({"app"}), nullptr},
-      {activation({"app", "{address}", "{host}", "{port}"}), nullptr},
-      {activation({"app", "{socket}"}), "backend.command[1]", "{socket} has a value only with"},
-  });
-}
-
-TEST(Checks, InheritedSockets) {
-  expect_rows({
-      {[](Service& s) {
-         s.listen = {"fd:web", "fd:web-tls", ":8080"};
-       },
-       nullptr},
-      {[](Service& s) { s.listen = {"fd:"}; }, "listen[0]", "FileDescriptorName="},
-      {[](Service& s) { s.listen = {"fd:a:b"}; }, "listen[0]", "FileDescriptorName="},
-      {[](Service& s) {
-         s.listen = {"fd:web", "fd:web"};
-       },
-       "listen[1]", "clashes with services.default.listen[0]"},
-  });
 }
 
 }  // namespace
