@@ -102,8 +102,8 @@ class DataPlane {
   // worker uses the listeners.
   void stop_accepting(ServiceId id, std::function<void()> done);
   // Accepts for the service whoever waits in the queues of these listening sockets, which were somebody
-  // else's, and are made not to block; further clients are not waited for. Like update_service() it takes at most
-  // graceful_timeout. They stay the caller's, open until `done`.
+  // else's, and are made not to block; further clients are not waited for. Like update_service() it takes at
+  // most graceful_timeout. They stay the caller's, open until `done`.
   void empty_queues(ServiceId id, const std::vector<int>& sockets, std::function<void()> done);
   // Closes what is left of the service; `done`: no worker knows it.
   void remove_service(ServiceId id, std::function<void()> done);
