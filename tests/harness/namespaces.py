@@ -7,6 +7,8 @@ import contextlib
 import os
 import subprocess
 
+import pytest
+
 HOST = "10.77.0.1"
 HOST_V6 = "fd77::1"
 CLIENT = "10.77.0.2"
@@ -51,3 +53,16 @@ def ip(*arguments):
         subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.CalledProcessError) as error:
         raise Unavailable(f"ip {' '.join(arguments)}: {getattr(error, 'stderr', error)}") from error
+
+
+@contextlib.contextmanager
+def made(network, tested_without="nothing"):
+    """Makes it for one test, which is skipped where that is not allowed."""
+    try:
+        try:
+            network.make()
+        except Unavailable as error:
+            pytest.skip(f"network namespaces are not allowed here, and {tested_without} is tested: {error}")
+        yield network
+    finally:
+        network.remove()

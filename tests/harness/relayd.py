@@ -198,6 +198,19 @@ class Relayd:
             text=True,
         )
 
+    def kill_again_and_again(self, times):
+        """The one instance; a yield each time that it is ready again."""
+        for restarts in range(1, times + 1):
+            (pid,) = self.instance_pids()
+            os.kill(pid, signal.SIGKILL)
+
+            def is_there_again(service, restarts=restarts):
+                instance = service["generations"][0]["instances"][0]
+                return instance["restarts"] == restarts and instance["state"] == "ready"
+
+            self.wait_for(is_there_again, "it was started again")
+            yield
+
     def send(self, number):
         os.kill(self.pid or self.process.pid, number)
 

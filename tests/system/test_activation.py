@@ -96,14 +96,7 @@ def test_clients_in_the_queue_of_an_instance_outlive_its_crash(relayd):
 def test_a_crash_under_load_refuses_nobody(relayd):
     relayd.start(activated(backend={"restart_delay": {"min": "50ms", "max": "100ms"}}))
     with Load(relayd.address, clients=32) as load:
-        for restarts in range(1, TIMES + 1):
-            (pid,) = relayd.instance_pids()
-            os.kill(pid, signal.SIGKILL)
-            relayd.wait_for(
-                lambda service: service["generations"][0]["instances"][0]["restarts"] == restarts  # noqa: B023
-                and service["generations"][0]["instances"][0]["state"] == "ready",
-                "it was started again",
-            )
+        for _ in relayd.kill_again_and_again(TIMES):
             assert http.get_json(relayd.address)["generation"] == 1
         report = load.finish()
     # Whose answer had begun; and a 502 for a request that the next process was killed with as well.
@@ -179,7 +172,8 @@ def test_several_sockets_of_one_name_and_of_both_kinds(relayd):
     assert b"LISTEN_" not in pathlib.Path(f"/proc/{pid}/environ").read_bytes()
 
 
-def test_started_again_and_again_without_anybody_refused(relayd):
+def start_anew_under_load(relayd, end):
+    """relayd with the one passed socket, ended and started again and again. The load client's report."""
     listener = listen()
     start_with(relayd, demo("web"), [("web", listener)])
     with Load(relayd.address, clients=32, options=PATIENT) as load:
@@ -187,24 +181,22 @@ def test_started_again_and_again_without_anybody_refused(relayd):
             relayd.wait_for(lambda service: service["accepted"] > 100, "clients are being served")
             relayd.events.close()
             relayd.events = None
-            relayd.stop()
+            end()
             start_with(relayd, demo("web"), [("web", listener)])
-        report = load.finish()
+        return load.finish()
+
+
+def test_started_again_and_again_without_anybody_refused(relayd):
+    report = start_anew_under_load(relayd, relayd.stop)
     assert_nothing_lost(report, at_least=100)
 
 
 def test_killed_and_started_again_without_anybody_refused(relayd):
-    listener = listen()
-    start_with(relayd, demo("web"), [("web", listener)])
-    with Load(relayd.address, clients=32, options=PATIENT) as load:
-        for _ in range(TIMES):
-            relayd.wait_for(lambda service: service["accepted"] > 100, "clients are being served")
-            relayd.events.close()
-            relayd.events = None
-            relayd.process.kill()
-            relayd.process.wait(10)
-            start_with(relayd, demo("web"), [("web", listener)])
-        report = load.finish()
+    def end():
+        relayd.process.kill()
+        relayd.process.wait(10)
+
+    report = start_anew_under_load(relayd, end)
     lost = {kind for kind in KINDS if report["losses"][kind]}
     assert lost <= BY_DEFINITION, describe(report)
     assert report["lost"] <= 32 * TIMES, "only those whom the one that was killed had accepted"

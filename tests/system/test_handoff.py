@@ -95,14 +95,7 @@ def test_graceful_timeout_ends_with_kill(relayd):
 def test_a_crash_under_load_refuses_nobody(relayd):
     relayd.start(handed_over(backend={"restart_delay": {"min": "50ms", "max": "100ms"}}))
     with Load(relayd.address, clients=32) as load:
-        for restarts in range(1, TIMES + 1):
-            (pid,) = relayd.instance_pids()
-            os.kill(pid, signal.SIGKILL)
-            relayd.wait_for(
-                lambda service: service["generations"][0]["instances"][0]["restarts"] == restarts  # noqa: B023
-                and service["generations"][0]["instances"][0]["state"] == "ready",
-                "it was started again",
-            )
+        for _ in relayd.kill_again_and_again(TIMES):
             assert generation_that_answers(relayd) == 1
         report = load.finish()
     assert {kind for kind in KINDS if report["losses"][kind]} <= {"reset", "closed_early", "truncated"}, describe(report)

@@ -48,15 +48,8 @@ os.execvp(sys.argv[2], sys.argv[2:])
 
 @pytest.fixture
 def network():
-    pair = namespaces.Pair()
-    try:
-        try:
-            pair.make()
-        except namespaces.Unavailable as error:
-            pytest.skip(f"only the error and the fallback are tested: network namespaces are not allowed here: {error}")
-        yield pair
-    finally:
-        pair.remove()
+    with namespaces.made(namespaces.Pair(), "only the error and the fallback") as made:
+        yield made
 
 
 def steered(service, listen=(ADDRESS,), steering="on", **backend):

@@ -19,15 +19,8 @@ WITHOUT_RIGHTS = ["setpriv", "--bounding-set=-net_admin,-net_raw", "--inh-caps=-
 
 @pytest.fixture
 def network():
-    pair = namespaces.Pair()
-    try:
-        try:
-            pair.make()
-        except namespaces.Unavailable as error:
-            pytest.skip(f"network namespaces are not allowed here: {error}")
-        yield pair
-    finally:
-        pair.remove()
+    with namespaces.made(namespaces.Pair()) as made:
+        yield made
 
 
 def start(relayd, network, service, listen=(f"{namespaces.HOST}:{PORT}",), **top):
