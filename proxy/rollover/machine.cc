@@ -169,8 +169,8 @@ void Step::pause(std::string reason) {
 }
 
 // The serving role is empty from here on: clients are held until `pending` is ready.
-void Step::empty_then_start(Pending pending) {
-  s_.pending = std::move(pending);
+void Step::empty_then_start(const Pending& pending) {
+  s_.pending = pending;
   s_.phase = Phase::kEmptying;
 }
 

@@ -43,7 +43,7 @@ class Step {
 
   // The service: machine.cc
   void pause(std::string reason);
-  void empty_then_start(Pending pending);
+  void empty_then_start(const Pending& pending);
   void switch_over();
   void fail(Outcome outcome, std::string reason);
   void settle_outcome(Outcome outcome, std::string reason);
