@@ -1,5 +1,6 @@
 #include "proxy/config/steering.h"
 
+#include <algorithm>
 #include <string>
 
 #include "proxy/config/words.h"
@@ -25,6 +26,18 @@ std::vector<KeyFault> faults_of_steering(const Service& service) {
         {"backend.address", "is '" + std::string(to_string(kind)) +
                                 "', of which 'backend.steering' has no TCP listener to steer to: write "
                                 "'port' or 'activation', or 'steering: off'"});
+  }
+  const auto is_unix = [](const std::string& entry) { return entry.starts_with("unix:"); };
+  if (!service.listen.empty() && std::ranges::all_of(service.listen, is_unix)) {
+    faults.push_back({"backend.steering",
+                      "steers TCP connections, and 'listen' has only Unix sockets: listen on a port too, or "
+                      "write 'steering: off'"});
+  }
+  if (service.backend.steering == Steering::kOn && kind == AddressKind::kPort &&
+      service.health.check == Check::kNone) {
+    faults.push_back({"health.check",
+                      "is 'none', with which an instance counts as ready before it listens, and cannot be "
+                      "steered to: write 'tcp', or 'steering: auto'"});
   }
   return faults;
 }

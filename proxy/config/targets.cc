@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 
+#include "proxy/config/listen.h"
 #include "proxy/config/words.h"
 
 namespace relayd::config {
@@ -95,6 +96,25 @@ Result<void> check_targets(const std::vector<std::string>& targets) {
   return {};
 }
 
+namespace {
+
+// Connections to it would come in again.
+bool leads_back(const Service& service, const std::string& target) {
+  const auto parsed = parse_target(target);
+  if (!parsed || !parsed->address) return false;
+  const SocketAddress& address = *parsed->address;
+  return std::ranges::any_of(service.listen, [&address](const std::string& entry) {
+    const auto listened = listen_addresses(entry);
+    return listened && std::ranges::any_of(*listened, [&address](const SocketAddress& own) {
+             const std::string_view ip = own.ip_bytes();
+             const bool any = !own.is_unix() && std::ranges::all_of(ip, [](char byte) { return byte == 0; });
+             return own == address || (any && address.is_loopback() && own.port() == address.port());
+           });
+  });
+}
+
+}  // namespace
+
 std::vector<KeyFault> target_faults(const Service& service) {
   std::vector<KeyFault> faults;
   const Backend& backend = service.backend;
@@ -110,6 +130,12 @@ std::vector<KeyFault> target_faults(const Service& service) {
     faults.push_back({"backend.targets[" + std::to_string(wrong->index) + "]", std::move(wrong->message)});
   } else if (const auto fit = check_targets(backend.targets); !fit) {
     faults.push_back({"backend.targets", fit.error().message});
+  }
+  for (std::size_t i = 0; i < backend.targets.size(); ++i) {
+    if (!leads_back(service, backend.targets[i])) continue;
+    faults.push_back({"backend.targets[" + std::to_string(i) + "]",
+                      in_quotes(backend.targets[i]) +
+                          " is an address of this service's own 'listen': name the address of the app"});
   }
   const Backend defaults;
   for (const ProcessKey& process : kProcessKeys) {

@@ -88,8 +88,8 @@ Result<void> SteeredService::instance_ready(rollover::GenerationNumber generatio
                                             rollover::InstanceIndex instance, pid_t group,
                                             const SocketAddress& address, config::Steering wanted) {
   const Key key{generation, instance};
-  if (wanted == config::Steering::kOff) return {};
-  asked_ = true;
+  asked_ = wanted != config::Steering::kOff;
+  if (!asked_) return {};
   const auto refuse = [&](const Error& error) -> Result<void> {
     if (wanted == config::Steering::kOn) return std::unexpected(error);
     cannot(error.message, key);

@@ -113,7 +113,7 @@ class SteeredService : public rollover::Steering {
   std::optional<steering::Switch::Service> service_;
   std::map<Key, Process> processes_;
   std::vector<Key> route_;  // as the driver gave it
-  bool asked_ = false;      // an instance wanted to be steered
+  bool asked_ = false;      // the newest instance wanted to be steered
   bool steered_ = false;    // new connections go past relayd
   bool stopped_ = false;
   std::string why_not_;    // as told last

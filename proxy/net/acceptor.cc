@@ -183,7 +183,8 @@ bool Worker::reserve(ServiceState& service, bool held) {
     report_full(service, "limits.max_connections is reached; further clients wait in the kernel's queue");
     return false;
   }
-  if (!reserve_descriptors()) {
+  while (!reserve_descriptors()) {
+    if (close_idlest(service)) continue;
     shared.active.fetch_sub(1, std::memory_order_relaxed);
     report_full(
         service,

@@ -90,14 +90,7 @@ void Worker::stop_accepting(ServiceId id, std::function<void()> done) {
   drop_listeners(*service, {}, [this, id, done = std::move(done)] {
     ServiceState& stopping = *services_[id];
     stopping.stopping = true;
-    if (exchanges_.in_use() > 0) {
-      sweeps_.push_back({.service = id,
-                         .what = Sweep::What::kIdle,
-                         .generation = 0,
-                         .instance = -1,
-                         .next = 0,
-                         .done = nullptr});
-    }
+    if (stopping.settings.protocol != config::Protocol::kTcp || exchanges_.in_use() > 0) close_idle(stopping);
     stopping.given_out.push_back(done);
     stopping.give_out_by = now_ + stopping.settings.graceful_timeout;
     want_tick();
@@ -106,7 +99,8 @@ void Worker::stop_accepting(ServiceId id, std::function<void()> done) {
 }
 
 void Worker::check_given_out(ServiceState& service) {
-  const bool waits = !service.held.empty() || !service.connecting.empty();
+  const bool waits = !service.held.empty() || !service.connecting.empty() || !service.guessing.empty() ||
+                     !service.reading.empty() || service.awaits_silent;
   const bool on_the_way = !service.greeting.empty() || (waits && !service.route.empty());
   if (!on_the_way || reached(now_, service.give_out_by)) end_giving_out(service);
 }

@@ -166,12 +166,13 @@ bool Worker::tick_service(ServiceState& service) {
   expire_idle(service, service.relaying, service.relist);
   expire_idle(service, service.idle, service.relist_idle);
   tick_ending(service);
+  if (service.awaits_silent && reached(now_, service.silent_due)) close_idle(service);
   check_given_out(service);
   const bool paced = service.settings.release_rate != 0 && !service.held.empty();
   if (paced || (service.reach != Reach::kOpen && reached(now_, service.retry_at))) release(service);
-  return !service.given_out.empty() || !service.greeting.empty() || !service.guessing.empty() ||
-         !service.reading.empty() || !service.held.empty() || !service.ending.empty() ||
-         (service.settings.connect_timeout != 0 && !service.connecting.empty()) ||
+  return !service.given_out.empty() || service.awaits_silent || !service.greeting.empty() ||
+         !service.guessing.empty() || !service.reading.empty() || !service.held.empty() ||
+         !service.ending.empty() || (service.settings.connect_timeout != 0 && !service.connecting.empty()) ||
          (service.settings.idle_timeout != 0 && (!service.relaying.empty() || !service.idle.empty()));
 }
 

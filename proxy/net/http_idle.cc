@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "proxy/net/worker.h"
 
 // HTTP clients between two requests: who they are, who makes room for others, who leaves a generation.
@@ -7,7 +9,9 @@ namespace {
 // Who has asked nothing for so long may have to go.
 constexpr Tick kLongIdle = to_ticks(std::chrono::seconds(1));
 // Clients among whom one is looked for that may go.
-constexpr int kLookedAt = 64;
+constexpr Index kLookedAt = 256;
+// Who has connected says something within this: the way there and back, with one segment that gets lost.
+constexpr Tick kSilence = to_ticks(std::chrono::seconds(2));
 
 }  // namespace
 
@@ -20,17 +24,58 @@ bool Worker::is_idle(const Connection& connection) {
          !has_bytes(connection.fd[kClient]);
 }
 
-// True where a place has become free: whoever has asked nothing for the longest time has to go before anybody
-// waits in the kernel's queue.
+// True where a place has become free: among some of the clients, the one that has asked nothing for the
+// longest time has to go before anybody waits in the kernel's queue. Where none of these may, others are
+// looked at the next time.
 bool Worker::close_idlest(ServiceState& service) {
-  Index index = service.idle.front();
-  for (int looked = 0; looked < kLookedAt && index != kNone; ++looked, index = slab_[index].next) {
-    if (!reached(now_, slab_[index].active + kLongIdle)) return false;
-    if (!is_idle(slab_[index])) continue;
-    close_connection(index);
-    return true;
+  Index idlest = kNone;
+  for (Index looked = std::min(slab_.size(), kLookedAt); looked > 0; --looked) {
+    if (++idle_looked_at_ >= slab_.size()) idle_looked_at_ = 0;
+    const Connection& connection = slab_[idle_looked_at_];
+    if (connection.exchange == kNone || connection.service != service.id) continue;
+    if (!reached(now_, connection.active + kLongIdle) || !is_idle(connection)) continue;
+    if (idlest == kNone || reached(slab_[idlest].active, connection.active)) idlest = idle_looked_at_;
   }
-  return false;
+  if (idlest == kNone) return false;
+  close_connection(idlest);
+  return true;
+}
+
+// It has connected, and not said a word; nor has a server that speaks first.
+bool Worker::is_silent(const Connection& connection) {
+  const bool unknown = (connection.flags & kUndecided) && connection.state == State::kRelaying;
+  const bool unasked = connection.exchange != kNone && connection.state == State::kIdle &&
+                       exchanges_[connection.exchange].generation == 0;
+  return (unknown || unasked) && connection.bytes_in == 0 && connection.bytes_out == 0 &&
+         connection.parked[kClient] == kNone && connection.parked[kBackend] == kNone &&
+         !has_bytes(connection.fd[kClient]);
+}
+
+// At a stop: closes those who have nothing under way. Who came just now and has said nothing yet is given the
+// time to.
+void Worker::close_idle(ServiceState& service) {
+  service.awaits_silent = true;
+  service.found_silent = false;
+  service.silent_due = now_ + kSilence;
+  want_tick();
+  sweeps_.push_back({.service = service.id,
+                     .what = Sweep::What::kIdle,
+                     .generation = 0,
+                     .instance = -1,
+                     .next = 0,
+                     .done = [this, id = service.id] {
+                       if (ServiceState* swept = find(id)) swept->awaits_silent = swept->found_silent;
+                     }});
+}
+
+void Worker::close_if_idle(ServiceState& service, Index index) {
+  const Connection& connection = slab_[index];
+  const bool silent = is_silent(connection);
+  if (is_idle(connection) || (silent && reached(now_, connection.active + kSilence))) {
+    close_connection(index);
+  } else if (silent) {
+    service.found_silent = true;
+  }
 }
 
 // A client between two requests, or of whom nothing is known yet, does not stay with what is on its way out.

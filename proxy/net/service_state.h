@@ -144,8 +144,12 @@ struct ServiceState {
   bool release_queued = false;  // on the worker's list of services with clients to release
   bool paused = false;          // its listeners are out of the epoll set: there is no room
   bool stopping = false;        // takes nobody in any more: kept HTTP clients end between two requests
-  bool closing = false;         // nothing will ever serve again: whoever would have to wait is sent away
-  bool removed = false;         // being closed: a client that is still handed over finds nobody
+  // stopping: until then whoever came just now and has said nothing is waited for.
+  bool awaits_silent = false;
+  bool found_silent = false;  // by the sweep that is under way
+  Tick silent_due = 0;
+  bool closing = false;  // nothing will ever serve again: whoever would have to wait is sent away
+  bool removed = false;  // being closed: a client that is still handed over finds nobody
 
   // To be called when nobody is on the way to an instance any more, or at `give_out_by`.
   std::vector<std::function<void()>> given_out;

@@ -49,7 +49,7 @@ void Worker::sweep_one(const Sweep& sweep, Index index) {
       if (there && !service.stopping) move_on(service, index);
       return;
     case Sweep::What::kIdle:
-      if (is_idle(connection)) close_connection(index);
+      close_if_idle(service, index);
       return;
     case Sweep::What::kEnded:
       if (!there) return;
@@ -90,8 +90,13 @@ void Worker::cut_one(ServiceState& service, Index index) {
 }
 
 void Worker::close_cut(ServiceState& service, Index index) {
-  if (slab_[index].state != State::kHeld) add(service.counters->cut, 1);
-  close_connection(index);
+  const Connection& connection = slab_[index];
+  if (connection.state != State::kHeld) add(service.counters->cut, 1);
+  // A response that only the end of the connection ends would look whole.
+  const bool looks_whole =
+      connection.exchange != kNone && exchanges_[connection.exchange].stage == Stage::kAnswering &&
+      exchanges_[connection.exchange].response.may_end() && !exchanges_[connection.exchange].response.done();
+  close_connection(index, looks_whole);
 }
 
 void Worker::close_everything() {

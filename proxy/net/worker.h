@@ -201,6 +201,9 @@ class Worker {
   void move_on(ServiceState& service, Index index);
   bool is_idle(const Connection& connection);
   bool close_idlest(ServiceState& service);
+  bool is_silent(const Connection& connection);
+  void close_idle(ServiceState& service);
+  void close_if_idle(ServiceState& service, Index index);
 
   // connect.cc
   void place(ServiceState& service, Index index, bool reserved);
@@ -309,7 +312,8 @@ class Worker {
   std::vector<Index> again_;      // to be relayed again without waiting for an edge
   std::vector<Index> again_now_;  // the one being worked off
   std::vector<ServiceId> releasing_;
-  Index released_ = kNone;  // who leaves the hold at this moment
+  Index idle_looked_at_ = 0;  // by close_idlest()
+  Index released_ = kNone;    // who leaves the hold at this moment
   std::vector<Probe> probes_;
   std::vector<Spread> spreads_;
   std::vector<Sweep> sweeps_;

@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "proxy/config/loader.h"
+#include "tests/config/check_rows.h"
 
 namespace relayd::config {
 namespace {
@@ -61,6 +62,25 @@ TEST(Targets, WhatIsNoTargetSaysWhatIs) {
     ASSERT_FALSE(target) << text;
     EXPECT_THAT(target.error().message, HasSubstr(message));
   }
+}
+
+TEST(Targets, NoneIsTheServicesOwnListener) {
+  const auto swap = [](std::string listen, std::string target) {
+    return [=](Service& s) {
+      s.listen = {listen};
+      s.backend.command = {};
+      s.backend.targets = {target};
+    };
+  };
+  const char* const kBack = "is an address of this service's own 'listen'";
+  expect_rows({
+      {swap("127.0.0.1:80", "127.0.0.1:80"), "backend.targets[0]", kBack},
+      {swap(":80", "127.0.0.1:80"), "backend.targets[0]", kBack},
+      {swap(":80", "[::1]:80"), "backend.targets[0]", kBack},
+      {swap(":80", "10.0.0.5:80"), nullptr},
+      {swap("127.0.0.1:80", "127.0.0.1:81"), nullptr},
+      {swap("127.0.0.1:80", "app:80"), nullptr},
+  });
 }
 
 TEST(Targets, AListNamesEachOnce) {

@@ -39,6 +39,16 @@ TEST(Ways, Steering) {
          s.backend.address = AddressKind::kSocket;
        },
        "backend.address", "has no TCP listener to steer to"},
+      {[](Service& s) {
+         s.backend.steering = Steering::kAuto;
+         s.listen = {"unix:/run/web.sock"};
+       },
+       "backend.steering", "has only Unix sockets"},
+      {[](Service& s) {
+         s.backend.steering = Steering::kOn;
+         s.health.check = Check::kNone;
+       },
+       "health.check", "cannot be steered to"},
   });
 }
 

@@ -217,7 +217,10 @@ TEST(Hold, AcceptingEndsWhenThoseWhoAreLetGoSlowlyAreServed) {
   Plane plane(with(1, service));
   EchoServer echo;
   std::vector<Peer> clients;
-  for (int i = 0; i < 20; ++i) clients.push_back(plane.client());
+  for (int i = 0; i < 20; ++i) {
+    clients.push_back(plane.client());
+    clients.back().send("hello");
+  }
   ASSERT_TRUE(held(plane, 20));
   plane.route(echo.address());
   bool stopped = false;
@@ -226,8 +229,9 @@ TEST(Hold, AcceptingEndsWhenThoseWhoAreLetGoSlowlyAreServed) {
   EXPECT_EQ(plane.counts().held, 0U);
   plane.data->close_held(Plane::kService);
   for (Peer& client : clients) {
-    client.send("hello");
     EXPECT_EQ(client.receive(5), "hello");
+    client.send("again");
+    EXPECT_EQ(client.receive(5), "again");
   }
 }
 

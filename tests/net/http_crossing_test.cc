@@ -127,6 +127,88 @@ TEST_P(HttpCrossing, AtAStopIdleClientsEndAndOthersAreServed) {
   EXPECT_TRUE(plane.wait([&] { return plane.drained.size() == 1; }));
 }
 
+// Its request is on the way, and is answered before anything ends.
+TEST_P(HttpCrossing, AtAStopWhoIsWithinAHeadIsServed) {
+  Plane plane(options());
+  Listening backend;
+  plane.route(backend.address(), 1);
+  Peer client = plane.client();
+  client.send(kGet.substr(0, 10));
+  ASSERT_TRUE(state_is(plane, "reading"));
+  bool stopped = false;
+  plane.data->stop_accepting(Plane::kService, [&] { stopped = true; });
+  plane.list();
+  EXPECT_FALSE(stopped);
+  client.send(kGet.substr(10));
+  Peer server = backend.accept();
+  expect(server, kGet);
+  server.send(kOk);
+  EXPECT_EQ(client.receive_all().bytes,
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+  EXPECT_TRUE(plane.wait([&] { return stopped; }));
+}
+
+TEST_P(HttpCrossing, AtAStopWhoCameJustNowMaySpeakYetAndTheSilentEnd) {
+  Plane plane(options());
+  Listening backend;
+  plane.route(backend.address(), 1);
+  Peer silent = plane.client();
+  Peer late = plane.client();
+  ASSERT_TRUE(plane.wait([&] { return plane.counts().active == 2; }));
+  bool stopped = false;
+  plane.data->stop_accepting(Plane::kService, [&] { stopped = true; });
+  plane.list();
+  EXPECT_FALSE(stopped);
+  late.send(kGet);
+  for (;;) {  // with `auto` the silent one has a backend too
+    Peer server = backend.accept();
+    if (!server.nothing_arrives(Duration(200))) {
+      expect(server, kGet);
+      server.send(kOk);
+      break;
+    }
+  }
+  EXPECT_TRUE(late.receive_all().bytes.ends_with("\r\nConnection: close\r\n\r\nok"));
+  EXPECT_EQ(silent.receive_all().error, 0);
+  EXPECT_TRUE(plane.wait([&] { return stopped; }));
+}
+
+// Its end would pass for the end of the response.
+TEST_P(HttpCrossing, AResponseWithoutALengthThatIsCutIsReset) {
+  Plane plane(options());
+  Listening backend;
+  plane.route(backend.address(), 1);
+  Peer client = plane.client();
+  client.send(kGet);
+  Peer server = backend.accept();
+  expect(server, kGet);
+  server.send("HTTP/1.1 200 OK\r\n\r\nabc");
+  expect(client, "HTTP/1.1 200 OK\r\n\r\nabc");
+  plane.hold();
+  plane.data->cut(Plane::kService, 1, -1, ConnectionKind::kAll);
+  EXPECT_EQ(client.receive_all().error, ECONNRESET);
+}
+
+TEST(HttpKept, OneWithItsBackendMakesRoomToo) {
+  auto some = http();
+  some.service.limits.max_connections = 2;
+  Plane plane(some);
+  Listening backend;
+  plane.route(backend.address(), 1);
+  Peer first = plane.client();
+  Peer first_server = first_exchange(first, backend);
+  Peer second = plane.client();
+  Peer second_server = first_exchange(second, backend);
+  Peer third = plane.client();
+  third.send(kGet);
+  Peer third_server = backend.accept();
+  expect(third_server, kGet);
+  third_server.send(kOk);
+  expect(third, kOk);
+  EXPECT_EQ(plane.counts().active, 2U);
+  EXPECT_EQ(plane.counts().cut, 0U);
+}
+
 TEST(HttpKept, AfterAReloadToTcpTheyDoNotHoldUpADrain) {
   auto some = http();
   Plane plane(some);

@@ -52,12 +52,14 @@ TEST_P(ListenersTest, StopAcceptingServesTheQueueAndKeepsRelaying) {
   for (int i = 0; i < 40; ++i) clients.push_back(plane_.client());
   bool done = false;
   plane_.data->stop_accepting(Plane::kService, [&] { done = true; });
+  clients.push_back(std::move(live));
+  for (Peer& client : clients) client.send("hello");
   ASSERT_TRUE(plane_.wait([&] { return done; }));
   plane_.listener.socket.reset();
-  clients.push_back(std::move(live));
   for (Peer& client : clients) {
-    client.send("hello");
     EXPECT_EQ(client.receive(5), "hello");
+    client.send("again");
+    EXPECT_EQ(client.receive(5), "again");
   }
 }
 
