@@ -45,7 +45,7 @@ std::vector<std::vector<std::string>> service_rows(const control::StatusReport& 
                     service.generation == 0 ? "-" : std::to_string(service.generation),
                     serving != nullptr ? ready_of(*serving, service.instances)
                                        : "0/" + std::to_string(service.instances),
-                    seen_by_relayd(service) ? std::to_string(service.active) : "-",
+                    seen_by_relayd(service) ? std::to_string(service.active + service.steered) : "-",
                     service.held > 0 ? paint(style, Paint::kYellow, std::to_string(service.held)) : "0",
                     printable(service.mode), last_rollover(service, style, now_unix_ms)});
   }

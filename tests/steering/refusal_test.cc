@@ -51,7 +51,8 @@ std::string refusal_without(std::initializer_list<unsigned> capabilities) {
 }
 
 constexpr char kCure[] =
-    " (in a unit: AmbientCapabilities=CAP_BPF CAP_NET_ADMIN; docker run --cap-add BPF --cap-add NET_ADMIN): "
+    " (in a unit: AmbientCapabilities=CAP_BPF CAP_NET_ADMIN; docker run --cap-add BPF --cap-add NET_ADMIN, "
+    "and SYS_PTRACE where the app changes its user): "
     "Operation not permitted (EPERM)";
 
 // Works without any privilege, and is all that is tested there.
