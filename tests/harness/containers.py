@@ -7,6 +7,7 @@ import contextlib
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 
 from . import http, namespaces, places, processes
@@ -27,7 +28,7 @@ class App:
         self.start()
 
     def start(self):
-        self.process = subprocess.Popen(self._command, env=self._environment, stdin=subprocess.DEVNULL)
+        self.process = subprocess.Popen(self._command, env=self._environment, stdin=subprocess.DEVNULL, start_new_session=True)
 
     def wait_until_it_answers(self):
         """Only where the test can reach it: not inside a namespace."""
@@ -40,9 +41,9 @@ class App:
         return self
 
     def remove(self):
-        """As `docker rm -f`: at once."""
+        """As `docker rm -f`: at once, with all that it has started."""
         if self.process is not None and self.process.poll() is None:
-            self.process.kill()
+            os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(10)
 
 
