@@ -1,5 +1,7 @@
 #include "proxy/net/answers.h"
 
+#include "proxy/http/characters.h"
+
 namespace relayd::net {
 namespace {
 
@@ -54,15 +56,13 @@ std::string name_client(const http::RequestHead& parsed, std::string_view head, 
 }
 
 std::string as_last_head(std::string_view head) {
-  constexpr std::string_view kName = "connection:";
+  constexpr std::string_view kName =
+      "connection:";  // no blank stands before the colon: the parser refuses it
   std::string last;
   last.reserve(head.size() + 32);
   for (std::string_view rest = head; rest != "\r\n";) {
     const std::string_view line = rest.substr(0, rest.find("\r\n") + 2);
-    const bool named = line.size() > kName.size() &&
-                       std::equal(kName.begin(), kName.end(), line.begin(), [](char name, char c) {
-                         return name == (c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
-                       });
+    const bool named = http::equals_ignoring_case(line.substr(0, kName.size()), kName);
     if (!named) last += line;
     rest.remove_prefix(line.size());
   }

@@ -53,6 +53,10 @@ struct Exchange {
 };
 static_assert(std::is_trivially_copyable_v<Exchange>);
 
+inline void set(Exchange& exchange, ExchangeFlag flag, bool on) {
+  exchange.flags = static_cast<std::uint16_t>(on ? exchange.flags | flag : exchange.flags & ~flag);
+}
+
 // The exchanges of one worker's HTTP clients, by index. Not thread-safe.
 class ExchangeTable {
  public:

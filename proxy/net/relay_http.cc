@@ -145,14 +145,11 @@ Next Relay::take_request(Connection& connection, Exchange& exchange, std::string
   }
   exchange.context = http::context_of(*parsed);
   exchange.searched = 0;
-  const auto note = [&exchange](ExchangeFlag flag, bool on) {
-    exchange.flags = static_cast<std::uint16_t>(on ? exchange.flags | flag : exchange.flags & ~flag);
-  };
-  note(kClientKeeps, parsed->keep_alive);
-  note(kRepeatable, http::is_idempotent(parsed->method));
-  note(kWhole, exchange.request.done());
-  note(kSentAgain, false);
-  note(kFirstSent, false);
+  set(exchange, kClientKeeps, parsed->keep_alive);
+  set(exchange, kRepeatable, http::is_idempotent(parsed->method));
+  set(exchange, kWhole, exchange.request.done());
+  set(exchange, kSentAgain, false);
+  set(exchange, kFirstSent, false);
   exchange.stage = Stage::kUnanswered;
   if (forwarded.empty()) {
     keep_request(connection, bytes);
@@ -170,7 +167,7 @@ Next Relay::take_request(Connection& connection, Exchange& exchange, std::string
   // been told.
   const bool again = (exchange.flags & kRepeatable) && (exchange.flags & kWhole);
   const bool stale = exchange.flags & kStale;
-  note(kStale, false);
+  set(exchange, kStale, false);
   const bool kept = connection.fd[kBackend] >= 0 && (exchange.flags & kReused);
   return kept && !again && (stale || !is_quiet(connection.fd[kBackend])) ? Next::kNeedBackend : Next::kAgain;
 }

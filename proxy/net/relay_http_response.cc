@@ -80,15 +80,12 @@ Next Relay::take_response(Connection& connection, Exchange& exchange, std::strin
     exchange.response = http::Body(*parsed);
     size += exchange.response.advance(bytes.substr(head_size));
     exchange.stage = Stage::kAnswering;
-    const auto note = [&exchange](ExchangeFlag flag, bool on) {
-      exchange.flags = static_cast<std::uint16_t>(on ? exchange.flags | flag : exchange.flags & ~flag);
-    };
-    note(kBackendKeeps, parsed->keep_alive && parsed->framing != http::Framing::kUntilClose);
-    note(kSpoilt, size < bytes.size());
+    set(exchange, kBackendKeeps, parsed->keep_alive && parsed->framing != http::Framing::kUntilClose);
+    set(exchange, kSpoilt, size < bytes.size());
     if (is_last(connection, exchange)) {
       last = as_last_head(bytes.substr(0, head_size)).append(bytes.substr(head_size));
       if (last.size() <= sizeof buffer_) {
-        note(kBackendKeeps, false);
+        set(exchange, kBackendKeeps, false);
         size += last.size() - bytes.size();
         bytes = last;
       }
