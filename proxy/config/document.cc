@@ -32,7 +32,7 @@ Mark mark_of(const YAML::Mark& mark) {
 // Turns yaml-cpp's events into nodes.
 class Builder : public YAML::EventHandler {
  public:
-  explicit Builder(Document& document) : document_(document) {}
+  Builder(Document& document, Origin origin) : document_(document), origin_(origin) {}
 
   void OnDocumentStart(const YAML::Mark&) override {}
   void OnDocumentEnd() override {}
@@ -41,14 +41,21 @@ class Builder : public YAML::EventHandler {
     add(make(Node::Kind::kNull, mark, anchor));
   }
 
-  void OnAlias(const YAML::Mark&, YAML::anchor_t anchor) override { add(*anchors_.at(anchor)); }
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    if (origin_ == Origin::kWritten) throw TooMuch{{mark_of(mark), "an alias, which relayd never writes"}};
+    add(*anchors_.at(anchor));
+  }
 
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                 const std::string& value) override {
     Node& node = make(Node::Kind::kScalar, mark, anchor);
     node.text = value;
     node.quoted = tag != "?";
-    if (tag != "?" && tag != "!" && tag != "tag:yaml.org,2002:str") refuse_tag(node, tag);
+    if (origin_ == Origin::kWritten && tag == kBytesTag) {
+      read_bytes(node);
+    } else if (tag != "?" && tag != "!" && tag != "tag:yaml.org,2002:str") {
+      refuse_tag(node, tag);
+    }
     add(node);
   }
 
@@ -66,7 +73,7 @@ class Builder : public YAML::EventHandler {
 
  private:
   Node& make(Node::Kind kind, const YAML::Mark& mark, YAML::anchor_t anchor) {
-    if (document_.nodes.size() >= kMostNodes) {
+    if (origin_ == Origin::kFile && document_.nodes.size() >= kMostNodes) {
       throw TooMuch{
           {mark_of(mark), "the file has more than " + std::to_string(kMostNodes) + " values: split it"}};
     }
@@ -93,6 +100,25 @@ class Builder : public YAML::EventHandler {
         {node.mark, "the tag " + in_quotes(tag) + " means nothing here: take it away"});
   }
 
+  // Turns characters into the bytes that they stand for.
+  void read_bytes(Node& node) {
+    std::string bytes;
+    for (std::size_t i = 0; i < node.text.size();) {
+      const auto first = static_cast<unsigned char>(node.text[i]);
+      const std::size_t length = utf8_length(std::string_view(node.text).substr(i));
+      if (length == 0 || first > 0xC3) {
+        document_.faults.push_back(
+            {node.mark, "a character that is no byte under " + std::string(kBytesTag)});
+        return;
+      }
+      // Two bytes, 110000xx 10xxxxxx, for those from 0x80.
+      const auto last = static_cast<unsigned char>(node.text[i + length - 1]);
+      bytes.push_back(static_cast<char>(length == 1 ? first : (first & 0x03U) << 6 | (last & 0x3FU)));
+      i += length;
+    }
+    node.text = bytes;
+  }
+
   // In a map, keys and values come in turn.
   void add(const Node& node) {
     if (open_.empty()) {
@@ -110,6 +136,7 @@ class Builder : public YAML::EventHandler {
   }
 
   Document& document_;
+  Origin origin_;
   std::vector<Node*> open_;
   std::map<YAML::anchor_t, const Node*> anchors_;
 };
@@ -169,7 +196,7 @@ std::string tab_hint(std::string_view text, int line) {
 
 }  // namespace
 
-Document parse_document(std::string_view text) {
+Document parse_document(std::string_view text, Origin origin) {
   Document document;
   if (refuse_bytes(text, document)) return document;
   try {
@@ -177,10 +204,10 @@ Document parse_document(std::string_view text) {
     // "...".
     std::istringstream stream(std::string(text) + kDocumentEnd);
     YAML::Parser parser(stream);
-    Builder builder(document);
+    Builder builder(document, origin);
     if (parser.HandleNextDocument(builder)) {
       Document second;
-      Builder rest(second);
+      Builder rest(second, origin);
       if (parser.HandleNextDocument(rest)) {
         const Mark mark = second.root != nullptr ? second.root->mark : Mark{};
         document.faults.push_back(

@@ -44,8 +44,14 @@ struct Document {
   std::vector<DocumentFault> faults;
 };
 
+// Who wrote the text. What relayd wrote itself (writer.h) may be of any size and use kBytesTag, but no alias.
+enum class Origin { kFile, kWritten };
+
+// Marks a text that is not UTF-8: each of its characters, U+0000 to U+00FF, stands for one byte.
+inline constexpr char kBytesTag[] = "!bytes";
+
 // Parses one document. Never throws: syntax errors, text that is not UTF-8 or has control characters, more
 // than one document, tags, and a tree too deep or too large are faults; after one the tree may be incomplete.
-Document parse_document(std::string_view text);
+Document parse_document(std::string_view text, Origin origin);
 
 }  // namespace relayd::config

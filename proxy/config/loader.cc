@@ -53,13 +53,13 @@ void check_values(const Reader& reader, const Config& config, std::vector<Placed
 
 std::vector<PlacedFault> read_text(std::string_view text, Config& config) {
   if (text.size() > kLargest) return {{{}, "the file is larger than 1 MiB: split it"}};
-  const Document document = parse_document(text);
+  const Document document = parse_document(text, Origin::kFile);
   if (!document.faults.empty()) {
     std::vector<PlacedFault> faults;
     for (const DocumentFault& fault : document.faults) faults.push_back({fault.mark, fault.message});
     return faults;
   }
-  Reader reader;
+  Reader reader(Origin::kFile);
   if (document.root == nullptr || document.root->kind == Node::Kind::kNull) {
     return {{{1, 1}, "the file is empty: it needs at least services, as in " + std::string(kExample)}};
   }

@@ -43,6 +43,12 @@ Result<unsigned> parse_threads(std::string_view text);    // 4, or "auto", which
 Result<int> parse_signal(std::string_view text);          // TERM, SIGTERM, QUIT …
 // "1m30s" style is not used: the largest unit that is exact, as "90s".
 std::string format_duration(Duration value);
+// As the parse_* functions read them; a value that none of them gives becomes a text that they refuse.
+std::string format_count(std::uint64_t value);
+std::string format_percent(unsigned value);
+std::string format_mode_bits(unsigned value);
+std::string format_threads(unsigned value);
+std::string format_signal(int value);  // without SIG
 
 // The name among `known` that was probably meant (by edit distance), or empty.
 std::string nearest(std::string_view name, const std::vector<std::string_view>& known);

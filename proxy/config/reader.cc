@@ -85,6 +85,7 @@ bool Reader::is_bad(std::string key) const {
 }
 
 bool Reader::count_visit(const Node& node) {
+  if (origin_ == Origin::kWritten) return true;  // it has no aliases
   if (visits_ >= kMostVisits) return false;
   visits_ += 1 + node.text.size() / 64;  // a long text, too, can be copied by a short alias
   if (visits_ >= kMostVisits) faults.push_back({node.mark, "aliases make the file too large: write fewer"});

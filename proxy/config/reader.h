@@ -4,7 +4,6 @@
 #include <map>
 #include <optional>
 #include <set>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,7 +14,7 @@
 #include "proxy/config/names.h"
 #include "proxy/config/words.h"
 
-// Reads a document into structs by tables of keys (sections.cc), and collects every fault on the way.
+// Reads values of a document, and collects every fault on the way. The keys are those of tables (keys.h).
 namespace relayd::config {
 
 struct PlacedFault {
@@ -25,6 +24,8 @@ struct PlacedFault {
 
 class Reader {
  public:
+  explicit Reader(Origin origin) : origin_(origin) {}
+
   // The path of the value being read, "services.web.listen[1]"; empty at the root.
   const std::string& path() const { return path_; }
 
@@ -84,22 +85,12 @@ class Reader {
   bool count_visit(const Node& node);
   bool key_is_a_name(const Node& key);
 
+  Origin origin_;
   std::string path_;
   std::map<std::string, Mark> places_;
   std::set<std::string> bad_;
   std::size_t visits_ = 0;
 };
-
-// One line of a section's table: the name of a key, and what reads its value.
-template <typename T>
-struct Key {
-  std::string_view name;
-  void (*read)(Reader&, const Node&, T&);
-};
-
-// The table of a struct that is a section of its own: specialised in sections.cc.
-template <typename T>
-inline constexpr bool kKeys = false;
 
 // Where else a key of this name belongs, "services.NAME.rollover"; empty: nowhere.
 std::string sections_with(std::string_view key);
@@ -127,58 +118,6 @@ void read(Reader& reader, const Node& node, E& value) {
   } else {
     reader.bad_value(node.mark, "expected one of" + expected_one_of(*text, known));
   }
-}
-
-template <typename T>
-void read_section(Reader& reader, const Node& node, std::span<const Key<T>> keys, T& value) {
-  std::vector<std::string_view> known;
-  for (const Key<T>& key : keys) known.push_back(key.name);
-  if (node.kind != Node::Kind::kMap) return reader.wrong_kind(node, "a map with the keys " + list_of(known));
-  reader.each_key(node, [&](const Node& key, const Node& entry) {
-    for (const Key<T>& candidate : keys) {
-      if (candidate.name == key.text)
-        return reader.inside(key, entry, [&] { candidate.read(reader, entry, value); });
-    }
-    reader.unknown_key(key, known);
-  });
-}
-
-template <typename T>
-requires std::is_class_v<T> &&
-    (std::size(kKeys<T>) > 0) void read(Reader& reader, const Node& node, T& value) {
-  read_section<T>(reader, node, kKeys<T>, value);
-}
-
-// What a table names: the reader of a member by its type …
-template <auto Member, typename T>
-void into(Reader& reader, const Node& node, T& value) {
-  read(reader, node, value.*Member);
-}
-// … of a member through a parse_* function of loader.h, which says itself what it expects …
-template <auto Member, auto Parse, typename T>
-void parsed(Reader& reader, const Node& node, T& value) {
-  const auto text = scalar(reader, node, "a single value");
-  if (!text) return;
-  if (const auto result = Parse(*text)) {
-    value.*Member = *result;
-  } else {
-    reader.bad_value(node.mark, result.error().message);
-  }
-}
-// … of a number …
-template <auto Member, auto Parse, typename T>
-void number(Reader& reader, const Node& node, T& value) {
-  if (plain_scalar(reader, node, "a whole number")) parsed<Member, Parse>(reader, node, value);
-}
-// … of a path or the like that may be null …
-template <auto Member, typename T>
-void nullable(Reader& reader, const Node& node, T& value) {
-  read_nullable(reader, node, value.*Member);
-}
-// … and of a section whose keys are members of the struct around it.
-template <const auto& Table, typename T>
-void keys_of_same(Reader& reader, const Node& node, T& value) {
-  read_section<T>(reader, node, Table, value);
 }
 
 }  // namespace relayd::config

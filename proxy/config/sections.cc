@@ -3,15 +3,16 @@
 #include <array>
 #include <cstdint>
 
+#include "proxy/config/keys.h"
 #include "proxy/config/loader.h"
-#include "proxy/config/reader.h"
 
 // Every key of the file, one line each, innermost sections first. A new key is a member in config.h, a line
 // here, and, where its type does not say it all, a line in checks.cc.
 namespace relayd::config {
 
-// Declared before the tables that reach it through a member's type.
+// Declared before the tables that reach them through a member's type.
 void read(Reader& reader, const Node& node, std::vector<Service>& services);
+void write(Emitter& emitter, std::string_view key, const std::vector<Service>& services);
 
 namespace {
 
@@ -25,7 +26,26 @@ Result<Amount> parse_amount(std::string_view text) {
   return fail("expected a number of instances, or a percentage such as 100%, not " + in_quotes(text));
 }
 
+std::string format_amount(const Amount& amount) {
+  return amount.percent ? format_percent(amount.value) : format_count(amount.value);
+}
+
 }  // namespace
+
+template <>
+inline constexpr auto kFormat<parse_duration> = format_duration;
+template <>
+inline constexpr auto kFormat<parse_count> = format_count;
+template <>
+inline constexpr auto kFormat<parse_percent> = format_percent;
+template <>
+inline constexpr auto kFormat<parse_amount> = format_amount;
+template <>
+inline constexpr auto kFormat<parse_mode_bits> = format_mode_bits;
+template <>
+inline constexpr auto kFormat<parse_threads> = format_threads;
+template <>
+inline constexpr auto kFormat<parse_signal> = format_signal;
 
 template <>
 inline constexpr auto kKeys<Control> = std::to_array<Key<Control>>({
@@ -81,7 +101,7 @@ inline constexpr auto kKeys<Backend> = std::to_array<Key<Backend>>({
     {"env_file", into<&Backend::env_file>},
     {"user", into<&Backend::user>},
     {"group", into<&Backend::group>},
-    {"limits", keys_of_same<kBackendLimitsKeys>},
+    {"limits", keys_of_same<Backend, kBackendLimitsKeys>},
     {"stop_signal", parsed<&Backend::stop_signal, parse_signal>},
     {"stop", into<&Backend::stop>},
     {"kill_timeout", parsed<&Backend::kill_timeout, parse_duration>},
@@ -135,7 +155,7 @@ inline constexpr auto kKeys<Service> = std::to_array<Key<Service>>({
 template <>
 inline constexpr auto kKeys<Config> = std::to_array<Key<Config>>({
     {"control", into<&Config::control>},
-    {"admin", keys_of_same<kAdminKeys>},
+    {"admin", keys_of_same<Config, kAdminKeys>},
     {"log", into<&Config::log>},
     {"pid_file", into<&Config::pid_file>},
     {"threads", parsed<&Config::threads, parse_threads>},
@@ -153,7 +173,17 @@ void read(Reader& reader, const Node& node, std::vector<Service>& services) {
   });
 }
 
+void write(Emitter& emitter, std::string_view key, const std::vector<Service>& services) {
+  emitter.section(key, [&] {
+    for (const Service& service : services) write(emitter, as_text(service.name), service);
+  });
+}
+
 void read_config(Reader& reader, const Node& root, Config& config) { read(reader, root, config); }
+
+void write_config(Emitter& emitter, const Config& config) {
+  write_section<Config>(emitter, kKeys<Config>, config);
+}
 
 std::string sections_with(std::string_view key) {
   std::vector<std::string_view> found;

@@ -114,4 +114,21 @@ std::string format_duration(Duration value) {
   return std::to_string(milliseconds / static_cast<std::int64_t>(best->second)).append(best->first);
 }
 
+std::string format_count(std::uint64_t value) { return std::to_string(value); }
+
+std::string format_percent(unsigned value) { return std::to_string(value) + "%"; }
+
+std::string format_mode_bits(unsigned value) {
+  char digits[16];
+  const auto [end, failure] = std::to_chars(digits, digits + sizeof digits, value, 8);
+  return "0" + std::string(digits, end);
+}
+
+std::string format_threads(unsigned value) { return value == 0 ? "auto" : std::to_string(value); }
+
+std::string format_signal(int value) {
+  const auto* known = std::ranges::find(kSignals, value, &std::pair<std::string_view, int>::second);
+  return known == std::end(kSignals) ? std::to_string(value) : std::string(known->first);
+}
+
 }  // namespace relayd::config
