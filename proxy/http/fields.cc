@@ -8,26 +8,27 @@ namespace {
 constexpr std::uint64_t kMostLength = ~std::uint64_t{0} >> 1;
 constexpr std::size_t kMostLengthDigits = 19;  // of 2^63 - 1
 
+constexpr std::size_t kPlainLengthDigits = 18;  // which every parser can hold
+
 struct Line {
   std::string_view name;
-  std::string_view value;  // without the blanks around it
+  std::string_view raw_value;  // with the blanks around it
+
+  std::string_view value() const { return trimmed(raw_value); }
+  // The blanks around the value are one space before it.
+  bool is_tight() const { return raw_value.starts_with(' ') && raw_value.size() == value().size() + 1; }
+  // With its CRLF.
+  std::string_view whole() const { return {name.data(), name.size() + 1 + raw_value.size() + 2}; }
 };
 
-// RFC 9112 5: field-name ":" OWS field-value OWS.
-Verdict<Line> read_line(std::string_view line) {
+// Why there is no name at the front of `line`, whose first byte that is no kTokenChar is at `stop`.
+std::string_view fault_of_name(std::string_view line, std::size_t stop) {
   // obs-fold (RFC 9112 5.2), or white space before the first field (2.2)
-  if (is_blank(line.front())) return refuse("a field line begins with white space (obs-fold)");
-  const std::size_t colon = span_of(kTokenChar, line);
-  if (colon == line.size()) return refuse("a field line has no colon");
-  if (line[colon] != ':') {
-    // RFC 9112 5.1: white space between name and colon must be rejected
-    return refuse(is_blank(line[colon]) ? "white space before the colon of a field line"
-                                        : "a byte in a field name that must not be there");
-  }
-  if (colon == 0) return refuse("a field line has no name");
-  const std::string_view value = line.substr(colon + 1);
-  if (span_of_value(value) != value.size()) return refuse("a control byte in a field value");
-  return Line{line.substr(0, colon), trimmed(value)};
+  if (is_blank(line.front())) return "a field line begins with white space (obs-fold)";
+  if (line.substr(stop).starts_with("\r\n")) return "a field line has no colon";
+  // RFC 9112 5.1: white space between name and colon must be rejected
+  if (is_blank(line[stop])) return "white space before the colon of a field line";
+  return line[stop] == ':' ? "a field line has no name" : "a byte in a field name that must not be there";
 }
 
 // RFC 9112 6.3, item 5. Lists and repetitions of the same number may be taken for one number there; whoever
@@ -48,9 +49,12 @@ std::string_view read_length(std::string_view value, Fields& fields) {
 
 // RFC 9112 6.1. One line with the one word is all that is relayed: every other way to write it has been read
 // in two ways by somebody.
-Verdict<bool> read_coding(std::string_view value, const Fields& fields) {
-  if (fields.chunked) return refuse("more than one Transfer-Encoding");
-  if (equals_ignoring_case(value, "chunked")) return true;
+Refusal read_coding(std::string_view value, Fields& fields) {
+  if (fields.chunked) return {.reason = "more than one Transfer-Encoding"};
+  if (equals_ignoring_case(value, "chunked")) {
+    fields.chunked = true;
+    return {};
+  }
   const std::size_t comma = value.rfind(',');
   const bool chunked_last =
       comma != std::string_view::npos && equals_ignoring_case(trimmed(value.substr(comma + 1)), "chunked");
@@ -58,8 +62,8 @@ Verdict<bool> read_coding(std::string_view value, const Fields& fields) {
   // A coding that is not understood, but leaves no doubt about the end: RFC 9112 6.1 asks for 501.
   if (!before.empty() && span_of(kTokenChar, before) == before.size() &&
       !equals_ignoring_case(before, "chunked"))
-    return refuse("a transfer coding other than chunked", 501);
-  return refuse("Transfer-Encoding is not chunked, once and last");
+    return {.status = 501, .reason = "a transfer coding other than chunked"};
+  return {.reason = "Transfer-Encoding is not chunked, once and last"};
 }
 
 std::uint8_t connection_options(std::string_view list) {
@@ -86,61 +90,74 @@ Span span_in(std::string_view head, std::string_view part) {
   return {static_cast<std::uint32_t>(part.data() - head.data()), static_cast<std::uint32_t>(part.size())};
 }
 
-// The names that matter have different lengths, or differ in their first letter.
-Verdict<void> note(std::string_view head, const Line& line, Fields& fields) {
-  const auto is = [&line](std::string_view name) { return equals_ignoring_case(line.name, name); };
-  std::string_view fault;
+void note_framing(std::string_view head, const Line& line, bool plain, Fields& fields) {
+  fields.framing_line = span_in(head, line.whole());
+  fields.plain_framing = line.is_tight() && plain;
+}
+
+// The names that matter have different lengths, or differ in their first letter. The refusal has no reason
+// where there is none.
+Refusal note(std::string_view head, const Line& line, Fields& fields) {
+  const auto is = [&line](std::string_view name) { return is_name(line.name, name); };
   switch (line.name.size()) {
     case 4:
-      if (is("host")) fault = read_host(line.value, fields);
+      if (is("host")) return {.reason = read_host(line.value(), fields)};
       break;
     case 6:
-      if (is("expect")) fields.expects_continue |= equals_ignoring_case(line.value, "100-continue");
+      if (is("expect")) fields.expects_continue |= equals_ignoring_case(line.value(), "100-continue");
       break;
     case 7:
       if (is("upgrade")) fields.names_protocol = true;
       break;
     case 10:
-      if (is("connection")) fields.connection |= connection_options(line.value);
+      if (is("connection")) fields.connection |= connection_options(line.value());
       break;
     case 14:
-      if (is("content-length")) fault = read_length(line.value, fields);
+      if (is("content-length")) {
+        const std::string_view fault = read_length(line.value(), fields);
+        if (fault.empty()) note_framing(head, line, line.value().size() <= kPlainLengthDigits, fields);
+        return {.reason = fault};
+      }
       break;
     case 15:
-      if (is("x-forwarded-for")) fields.forwarded_for = span_in(head, line.value);
+      if (is("x-forwarded-for")) fields.forwarded_for = span_in(head, line.value());
       break;
     case 17:
       if (is("transfer-encoding")) {
-        const auto chunked = read_coding(line.value, fields);
-        if (!chunked) return std::unexpected(chunked.error());
-        fields.chunked = true;
-      } else if (is("x-forwarded-proto")) {
-        fields.forwarded_proto = span_in(head, line.value);
+        const Refusal refusal = read_coding(line.value(), fields);
+        if (refusal.reason.empty()) note_framing(head, line, line.value() == "chunked", fields);
+        return refusal;
       }
+      if (is("x-forwarded-proto")) fields.forwarded_proto = span_in(head, line.value());
       break;
     default:
       break;
   }
-  if (!fault.empty()) return refuse(fault);
   return {};
 }
 
 }  // namespace
 
-Verdict<Fields> read_fields(std::string_view head, std::size_t begin) {
+// RFC 9112 5: field-name ":" OWS field-value OWS, each byte looked at once.
+Verdict<Fields> read_fields(std::string_view bytes, std::size_t begin) {
   Fields fields;
-  for (std::string_view rest = head.substr(begin); rest != "\r\n";) {
-    const std::size_t end = rest.find('\n');
-    // find_head_end has seen to it; checked again, since everything below relies on it
-    if (end == std::string_view::npos || end < 2 || rest[end - 1] != '\r')
-      return refuse("a line of the head does not end in CRLF");
-    const auto line = read_line(rest.substr(0, end - 1));
-    if (!line) return std::unexpected(line.error());
-    const bool framed = fields.has_length || fields.chunked;
-    if (const auto noted = note(head, *line, fields); !noted) return std::unexpected(noted.error());
-    if (framed != (fields.has_length || fields.chunked))
-      fields.framing_line = span_in(head, rest.substr(0, end + 1));
-    rest.remove_prefix(end + 1);
+  for (std::string_view rest = bytes.substr(begin);;) {
+    const std::size_t colon = span_of_name(rest);
+    if (colon == rest.size()) return refuse("a line of the head does not end in CRLF");
+    if (colon == 0 && rest.starts_with("\r\n")) {
+      fields.end = static_cast<std::uint32_t>(bytes.size() - rest.size() + 2);
+      break;
+    }
+    if (colon == 0 || rest[colon] != ':') return refuse(fault_of_name(rest, colon));
+    const char* const name = rest.data();
+    rest.remove_prefix(colon + 1);
+    const std::size_t size = span_of_value(rest);
+    const Line line{.name = {name, colon}, .raw_value = {rest.data(), size}};
+    rest.remove_prefix(size);
+    if (!rest.starts_with("\r\n")) return refuse("a control byte in a field value");
+    rest.remove_prefix(2);
+    if (const Refusal refusal = note(bytes, line, fields); !refusal.reason.empty())
+      return std::unexpected(refusal);
   }
   // RFC 9112 6.3, item 3: an attempt at request smuggling or response splitting
   if (fields.chunked && fields.has_length) return refuse("both Content-Length and Transfer-Encoding");

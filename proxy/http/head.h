@@ -10,7 +10,7 @@
 // caller's buffer; nothing is kept and nothing is copied. What leaves a doubt about where the message ends is
 // refused, never guessed (RFC 9112 6.3, 11.2).
 //
-//   bytes ─► skip_empty_lines ─► find_head_end ─► parse_request_head ─► Body (proxy/http/body.h)
+//   bytes ─► skip_empty_lines ─► find_request_head ─► Body (proxy/http/body.h)
 namespace relayd::http {
 
 inline constexpr std::size_t kMostHead = 64 * 1024;  // bytes, with the empty line
@@ -46,6 +46,7 @@ struct Span {
   std::uint32_t begin = 0;  // bytes from the beginning of the head
   std::uint32_t size = 0;
   std::string_view in(std::string_view head) const { return head.substr(begin, size); }
+  bool operator==(const Span&) const = default;
 };
 
 struct RequestHead {
@@ -61,11 +62,22 @@ struct RequestHead {
   bool keep_alive = false;        // the client may send another request on this connection (RFC 9112 9.3)
   bool expects_continue = false;  // waits for 100 before it sends the body (RFC 9110 10.1.1)
   bool upgrade = false;           // asks for another protocol (RFC 9110 7.8)
+  bool operator==(const RequestHead&) const = default;
 };
 
 // `head` is what find_head_end found, without empty lines before it. The refusal's status is 400; 501 for a
 // transfer coding that relayd does not follow; 505 for another version.
 Verdict<RequestHead> parse_request_head(std::string_view head);
+
+// A head at the front of bytes.
+template <typename Head>
+struct Found {
+  std::size_t size = 0;  // with its empty line; 0: more bytes are needed
+  Head head{};
+};
+
+// find_head_end() and parse_request_head() one after the other; in one pass where the head is whole at once.
+Verdict<Found<RequestHead>> find_request_head(std::string_view bytes, std::size_t searched);
 
 // What must be remembered of a request to read the response to it.
 struct RequestContext {
@@ -92,9 +104,13 @@ struct ResponseHead {
   std::uint8_t minor = 1;
   // The backend's connection may carry another request. Always for kInterim: only the final head tells.
   bool keep_alive = false;
+  bool operator==(const ResponseHead&) const = default;
 };
 
 // As parse_request_head; the refusal's status is 502. A response has no empty lines before it.
 Verdict<ResponseHead> parse_response_head(std::string_view head, RequestContext request);
+
+// As find_request_head; every refusal is a 502.
+Verdict<Found<ResponseHead>> find_response_head(std::string_view bytes, RequestContext request);
 
 }  // namespace relayd::http

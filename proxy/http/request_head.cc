@@ -19,33 +19,60 @@ Verdict<Framing> framing_of(const RequestLine& line, const Fields& fields) {
   return fields.chunked ? Framing::kChunked : Framing::kLength;
 }
 
-}  // namespace
-
-Verdict<RequestHead> parse_request_head(std::string_view head) {
-  const std::size_t line_end = head.find("\r\n");
-  if (line_end == std::string_view::npos || head.size() > kMostHead) return refuse("no head");
-  const auto line = read_request_line(head.substr(0, line_end));
+// The head at the front of `bytes`, whole.
+Verdict<Found<RequestHead>> read_front(std::string_view bytes) {
+  const std::size_t line_end = bytes.find("\r\n");
+  if (line_end == std::string_view::npos) return refuse("no head");
+  const auto line = read_request_line(bytes.substr(0, line_end));
   if (!line) return std::unexpected(line.error());
   const std::size_t fields_begin = line_end + 2;
-  const auto fields = read_fields(head, fields_begin);
+  const auto fields = read_fields(bytes, fields_begin);
   if (!fields) return std::unexpected(fields.error());
   const auto framing = framing_of(*line, *fields);
   if (!framing) return std::unexpected(framing.error());
-  if (const auto same = read_request_again(head, *line, *fields, fields_begin); !same)
-    return std::unexpected(same.error());
+  if (!(line->plain && fields->plain_framing)) {
+    const std::string_view head = bytes.substr(0, fields->end);
+    if (const auto same = read_request_again(head, *line, *fields, fields_begin); !same)
+      return std::unexpected(same.error());
+  }
 
   const bool modern = line->minor == 1;
   const bool keeps = modern || (fields->connection & kKeepAlive) != 0;
-  return RequestHead{.length = fields->length,
-                     .fields_begin = static_cast<std::uint32_t>(fields_begin),
-                     .forwarded_for = fields->forwarded_for,
-                     .forwarded_proto = fields->forwarded_proto,
-                     .method = line->method,
-                     .framing = *framing,
-                     .minor = line->minor,
-                     .keep_alive = keeps && (fields->connection & kClose) == 0,
-                     .expects_continue = modern && fields->expects_continue,
-                     .upgrade = modern && fields->names_protocol && (fields->connection & kUpgrade) != 0};
+  return Found<RequestHead>{
+      .size = fields->end,
+      .head = {.length = fields->length,
+               .fields_begin = static_cast<std::uint32_t>(fields_begin),
+               .forwarded_for = fields->forwarded_for,
+               .forwarded_proto = fields->forwarded_proto,
+               .method = line->method,
+               .framing = *framing,
+               .minor = line->minor,
+               .keep_alive = keeps && (fields->connection & kClose) == 0,
+               .expects_continue = modern && fields->expects_continue,
+               .upgrade = modern && fields->names_protocol && (fields->connection & kUpgrade) != 0}};
+}
+
+}  // namespace
+
+Verdict<RequestHead> parse_request_head(std::string_view head) {
+  if (head.size() > kMostHead) return refuse("no head");
+  const auto found = read_front(head);
+  if (!found) return std::unexpected(found.error());
+  if (found->size != head.size()) return refuse("more than one head");
+  return found->head;
+}
+
+// What is refused, or not whole, is looked at again in order, for the fault that comes first.
+Verdict<Found<RequestHead>> find_request_head(std::string_view bytes, std::size_t searched) {
+  if (searched == 0) {
+    if (auto found = read_front(bytes.substr(0, kMostHead))) return found;
+  }
+  const auto size = find_head_end(bytes, searched);
+  if (!size) return std::unexpected(size.error());
+  if (*size == 0) return Found<RequestHead>{};
+  const auto head = parse_request_head(bytes.substr(0, *size));
+  if (!head) return std::unexpected(head.error());
+  return Found<RequestHead>{.size = *size, .head = *head};
 }
 
 }  // namespace relayd::http

@@ -76,19 +76,23 @@ Verdict<RequestLine> read_request_line(std::string_view line) {
     return refuse("a method that differs from HEAD or CONNECT in case only");
 
   const std::string_view behind = line.substr(space + 1);
-  const std::size_t size = span_of_target(behind);
+  const std::size_t path = behind.starts_with('/') ? span_of(kPathChar, behind) : 0;
+  const bool plain = path < behind.size() && path > 0 && behind[path] == ' ';
+  const std::size_t size = plain ? path : span_of_target(behind);
   if (size == 0) return refuse("a request line without a target");
   if (size == behind.size()) return refuse("a request line without an HTTP version");  // HTTP/0.9
   if (behind[size] != ' ') return refuse("a control byte in the request line");
   const std::string_view target = behind.substr(0, size);
   const auto minor = read_version(behind.substr(size + 1));
   if (!minor) return std::unexpected(minor.error());
+  result.minor = *minor;
+  result.plain = plain && result.method != Method::kOther && result.method != Method::kConnect;
+  if (result.plain) return result;
   if (fit_target(target, result.method == Method::kConnect) != TargetFit::kWhole)
     return refuse("a request target that does not fit the method");
   // RFC 9113 3.4: the beginning of HTTP/2; with another version it is nothing at all
   if (name == "PRI") return refuse("the method PRI belongs to HTTP/2", 505);
-  result.minor = *minor;
-  result.plain_target =
+  result.ascii_target =
       std::ranges::all_of(target, [](char c) { return static_cast<unsigned char>(c) < 0x80; });
   return result;
 }

@@ -8,7 +8,8 @@ namespace relayd::http {
 struct RequestLine {
   Method method = Method::kOther;
   std::uint8_t minor = 1;
-  bool plain_target = true;  // ASCII only
+  bool ascii_target = true;
+  bool plain = false;  // a known method, not CONNECT, and a path of kPathChar
 };
 
 // `line` is without its CRLF.

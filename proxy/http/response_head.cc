@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "proxy/http/characters.h"
 #include "proxy/http/fields.h"
 #include "proxy/http/second_reading.h"
@@ -10,6 +12,7 @@ constexpr std::uint16_t kBadGateway = 502;
 struct StatusLine {
   std::uint16_t status = 0;
   std::uint8_t minor = 1;
+  bool plain = false;  // of a final response, with a phrase in ASCII
 };
 
 // RFC 9112 4: HTTP-version SP 3DIGIT SP [ reason-phrase ]. The second space is missing in what many servers
@@ -29,7 +32,10 @@ Verdict<StatusLine> read_status_line(std::string_view line) {
   if (status < 100) return refuse("a status below 100");
   if (line.size() > kPhrase && line[kPhrase] != ' ') return refuse("a malformed status");
   if (span_of_value(line) != line.size()) return refuse("a control byte in the status line");
-  return StatusLine{static_cast<std::uint16_t>(status), static_cast<std::uint8_t>(line[7] - '0')};
+  const bool ascii = std::ranges::all_of(line.substr(kPhrase), [](char c) { return c >= ' ' && c <= '~'; });
+  return StatusLine{.status = static_cast<std::uint16_t>(status),
+                    .minor = static_cast<std::uint8_t>(line[7] - '0'),
+                    .plain = status >= 200 && line.size() > kPhrase && ascii};
 }
 
 Verdict<ResponseKind> kind_of(const StatusLine& line, RequestContext request) {
@@ -51,37 +57,60 @@ Framing framing_of(std::uint16_t status, ResponseKind kind, const Fields& fields
   return fields.length == 0 ? Framing::kNone : Framing::kLength;
 }
 
-Verdict<ResponseHead> parse(std::string_view head, RequestContext request) {
-  const std::size_t line_end = head.find("\r\n");
-  if (line_end == std::string_view::npos || head.size() > kMostHead) return refuse("no head");
-  const auto line = read_status_line(head.substr(0, line_end));
+// The head at the front of `bytes`, whole.
+Verdict<Found<ResponseHead>> read_front(std::string_view bytes, RequestContext request) {
+  const std::size_t line_end = bytes.find("\r\n");
+  if (line_end == std::string_view::npos) return refuse("no head");
+  const auto line = read_status_line(bytes.substr(0, line_end));
   if (!line) return std::unexpected(line.error());
   const auto kind = kind_of(*line, request);
   if (!kind) return std::unexpected(kind.error());
-  const auto fields = read_fields(head, line_end + 2);
+  const auto fields = read_fields(bytes, line_end + 2);
   if (!fields) return std::unexpected(fields.error());
   if (fields->chunked && line->minor == 0) return refuse("Transfer-Encoding in an HTTP/1.0 response");
-  if (const auto same = read_response_again(head, line->status, line->minor, *fields, line_end + 2); !same)
-    return std::unexpected(same.error());
+  if (!(line->plain && fields->plain_framing)) {
+    const std::string_view head = bytes.substr(0, fields->end);
+    if (const auto same = read_response_again(head, line->status, line->minor, *fields, line_end + 2); !same)
+      return std::unexpected(same.error());
+  }
 
   const Framing framing = framing_of(line->status, *kind, *fields, request);
   const bool keeps = line->minor == 1 || (fields->connection & kKeepAlive) != 0;
   const bool may_keep = keeps && (fields->connection & kClose) == 0 && framing != Framing::kUntilClose;
-  return ResponseHead{.length = framing == Framing::kLength ? fields->length : 0,
-                      .fields_begin = static_cast<std::uint32_t>(line_end + 2),
-                      .status = line->status,
-                      .kind = *kind,
-                      .framing = framing,
-                      .minor = line->minor,
-                      .keep_alive = *kind == ResponseKind::kInterim || may_keep};
+  return Found<ResponseHead>{.size = fields->end,
+                             .head = {.length = framing == Framing::kLength ? fields->length : 0,
+                                      .fields_begin = static_cast<std::uint32_t>(line_end + 2),
+                                      .status = line->status,
+                                      .kind = *kind,
+                                      .framing = framing,
+                                      .minor = line->minor,
+                                      .keep_alive = *kind == ResponseKind::kInterim || may_keep}};
+}
+
+std::unexpected<Refusal> bad_gateway(Refusal refusal) {
+  refusal.status = kBadGateway;
+  return std::unexpected(refusal);
 }
 
 }  // namespace
 
 Verdict<ResponseHead> parse_response_head(std::string_view head, RequestContext request) {
-  auto verdict = parse(head, request);
-  if (!verdict) verdict.error().status = kBadGateway;
-  return verdict;
+  if (head.size() > kMostHead) return bad_gateway({.reason = "no head"});
+  const auto found = read_front(head, request);
+  if (!found) return bad_gateway(found.error());
+  if (found->size != head.size()) return bad_gateway({.reason = "more than one head"});
+  return found->head;
+}
+
+// What is refused, or not whole, is looked at again in order, for the fault that comes first.
+Verdict<Found<ResponseHead>> find_response_head(std::string_view bytes, RequestContext request) {
+  if (auto found = read_front(bytes.substr(0, kMostHead), request)) return found;
+  const auto size = find_head_end(bytes, 0);
+  if (!size) return bad_gateway(size.error());
+  if (*size == 0) return Found<ResponseHead>{};
+  const auto head = parse_response_head(bytes.substr(0, *size), request);
+  if (!head) return std::unexpected(head.error());
+  return Found<ResponseHead>{.size = *size, .head = *head};
 }
 
 }  // namespace relayd::http

@@ -50,12 +50,12 @@ Verdict<void> read_request_again(std::string_view head, const RequestLine& line,
                                  std::size_t fields_begin) {
   llhttp_t parser;
   llhttp_errno_t end = HPE_INVALID_URL;
-  if (line.plain_target) end = read(parser, HTTP_REQUEST, head.substr(0, fields_begin), head, fields);
+  if (line.ascii_target) end = read(parser, HTTP_REQUEST, head.substr(0, fields_begin), head, fields);
   // llhttp knows a list of methods, and no target beyond ASCII. Such a line has been read by ourselves;
   // llhttp reads the rest below one that it knows.
   const bool unknown_method =
       line.method == Method::kOther && (end == HPE_INVALID_METHOD || end == HPE_INVALID_CONSTANT);
-  if (!line.plain_target || unknown_method) {
+  if (!line.ascii_target || unknown_method) {
     const std::string_view stand_in = line.minor == 0 ? "POST / HTTP/1.0\r\n" : "POST / HTTP/1.1\r\n";
     end = read(parser, HTTP_REQUEST, stand_in, head, fields);
   }

@@ -10,7 +10,11 @@
 // llhttp is shown the start line, the line with the length or the coding, and the empty line. The others have
 // been found to be whole, well-formed lines with other names, and whoever reads them learns nothing about the
 // boundary; leaving them out takes two thirds of the time away. That llhttp says the same of the whole head
-// is tested (tests/http/properties.cc). For the files of proxy/http only.
+// is tested (tests/http/properties.cc).
+//
+// Nor is it asked about plain heads (RequestLine::plain, Fields::plain_framing): a start line and a framing
+// line of which each byte is one that llhttp takes there, and takes for the same. There are few such bytes,
+// and tests/http/plain_test.cc tries them all; most messages are plain. For the files of proxy/http only.
 namespace relayd::http {
 
 // Nothing, if llhttp agrees on the end of the head, the version, the length and the coding.

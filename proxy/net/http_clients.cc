@@ -23,6 +23,12 @@ constexpr Tick kHeadLimit = to_ticks(std::chrono::seconds(30));
 // not run into that: after this it gets a connection of its own.
 constexpr Tick kFresh = to_ticks(std::chrono::seconds(1));
 
+// Between two requests, and neither side has given a sign since: another look at them would find nothing.
+bool is_at_rest(const Connection& connection, const Exchange& exchange) {
+  return connection.parked[kClient] == kNone && (connection.side[kClient] & (kReadReady | kFailed)) == 0 &&
+         (connection.side[kBackend] & (kReadReady | kHangup | kFailed)) == 0 && !(exchange.flags & kSpoilt);
+}
+
 }  // namespace
 
 // Nobody has to be waited for: an HTTP client says first what it wants, others are connected at once.
@@ -121,7 +127,9 @@ void Worker::relay_http(Index index) {
     switch (next) {
       case Next::kExchanged:
         note_exchanged(service, connection, exchange);
-        continue;
+        if (service.stopping || !is_at_rest(connection, exchange)) continue;
+        settle_http(service, index);
+        return;
       case Next::kAgain:
       case Next::kWait:
         settle_http(service, index);

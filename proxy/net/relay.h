@@ -105,8 +105,8 @@ class Relay {
   Next await_request(Connection& connection, Exchange& exchange, std::string_view forwarded);
   Next read_client(Connection& connection, Exchange& exchange, std::string_view& bytes);
   void keep_request(Connection& connection, std::string_view bytes);
-  Next take_request(Connection& connection, Exchange& exchange, std::string_view bytes, std::size_t head_size,
-                    std::string_view forwarded);
+  Next take_request(Connection& connection, Exchange& exchange, std::string_view bytes,
+                    const http::Found<http::RequestHead>& found, std::string_view forwarded);
   void send_in_hand(Connection& connection, Exchange& exchange);
   Next send_request(Connection& connection, Exchange& exchange);
   bool request_has_left(const Connection& connection, const Exchange& exchange);
@@ -114,7 +114,7 @@ class Relay {
   Next await_response(Connection& connection, Exchange& exchange);
   Next read_backend(Connection& connection, Exchange& exchange, std::string_view& bytes);
   Next take_response(Connection& connection, Exchange& exchange, std::string_view bytes,
-                     std::size_t head_size);
+                     const http::Found<http::ResponseHead>& found);
   bool is_last(const Connection& connection, const Exchange& exchange);
   Next pass_response(Connection& connection, Exchange& exchange);
   void forget_request(Connection& connection, Exchange& exchange);

@@ -25,12 +25,12 @@ bool is_quiet(int fd) {
 Next Relay::run_http(Connection& connection, Exchange& exchange, std::string_view forwarded) {
   for (;;) {
     if (connection.side[kClient] & kFailed) return Next::kReset;
-    const Stage before = exchange.stage;
     if (exchange.stage == Stage::kAwaited) {
       const Next next = await_request(connection, exchange, forwarded);
       if (next != Next::kAgain) return next;
       if (connection.fd[kBackend] < 0) return Next::kNeedBackend;
     }
+    const Stage before = exchange.stage;
     const Next up = send_request(connection, exchange);
     if (up != Next::kWait && up != Next::kAgain) return up;
     Next down = Next::kWait;
@@ -67,9 +67,9 @@ Next Relay::await_request(Connection& connection, Exchange& exchange, std::strin
       }
     }
     exchange.context.head = bytes.starts_with("HEAD ");  // for an answer of relayd's own
-    const auto size = http::find_head_end(bytes, exchange.searched);
-    if (!size) return answer(connection, exchange, size.error().status, size.error().reason);
-    if (*size > 0) return take_request(connection, exchange, bytes, *size, forwarded);
+    const auto found = http::find_request_head(bytes, exchange.searched);
+    if (!found) return answer(connection, exchange, found.error().status, found.error().reason);
+    if (found->size > 0) return take_request(connection, exchange, bytes, *found, forwarded);
     if (bytes.size() >= kReadSize) return answer(connection, exchange, 431, "the head is larger than 64 KiB");
     exchange.searched = static_cast<std::uint32_t>(bytes.size());
     keep_request(connection, bytes);
@@ -133,29 +133,27 @@ void Relay::keep_request(Connection& connection, std::string_view bytes) {
 }
 
 Next Relay::take_request(Connection& connection, Exchange& exchange, std::string_view bytes,
-                         std::size_t head_size, std::string_view forwarded) {
-  std::string_view head = bytes.substr(0, head_size);
-  const auto parsed = http::parse_request_head(head);
-  if (!parsed) return answer(connection, exchange, parsed.error().status, parsed.error().reason);
-  exchange.request = http::Body(*parsed);
-  const std::string_view behind = bytes.substr(head_size);
+                         const http::Found<http::RequestHead>& found, std::string_view forwarded) {
+  const http::RequestHead& head = found.head;
+  exchange.request = http::Body(head);
+  const std::string_view behind = bytes.substr(found.size);
   const std::size_t body = exchange.request.advance(behind);
   if (!exchange.request.refusal().empty()) {
     return answer(connection, exchange, 400, exchange.request.refusal());
   }
-  exchange.context = http::context_of(*parsed);
+  exchange.context = http::context_of(head);
   exchange.searched = 0;
-  set(exchange, kClientKeeps, parsed->keep_alive);
-  set(exchange, kRepeatable, http::is_idempotent(parsed->method));
+  set(exchange, kClientKeeps, head.keep_alive);
+  set(exchange, kRepeatable, http::is_idempotent(head.method));
   set(exchange, kWhole, exchange.request.done());
   set(exchange, kSentAgain, false);
   set(exchange, kFirstSent, false);
   exchange.stage = Stage::kUnanswered;
   if (forwarded.empty()) {
     keep_request(connection, bytes);
-    exchange.request_end = static_cast<std::uint32_t>(head_size + body);
+    exchange.request_end = static_cast<std::uint32_t>(found.size + body);
   } else {
-    const std::string named = name_client(*parsed, head, forwarded);
+    const std::string named = name_client(head, bytes.substr(0, found.size), forwarded);
     // `behind` may lie in the old chunk. The new one has room: no more than kReadSize was read.
     const Index fresh = borrow_chunk(named.size() + behind.size());
     chunk_of(fresh).append(named);
@@ -196,8 +194,9 @@ void Relay::send_in_hand(Connection& connection, Exchange& exchange) {
 Next Relay::send_request(Connection& connection, Exchange& exchange) {
   if (exchange.request_end > 0 && connection.parked[kClient] != kNone &&
       !is_pipe(connection.parked[kClient])) {
-    send_in_hand(connection, exchange);
-    if (chunk_of(connection.parked[kClient]).begin < exchange.request_end) return Next::kWait;
+    const Chunk& chunk = chunk_of(connection.parked[kClient]);
+    if (chunk.begin < exchange.request_end) send_in_hand(connection, exchange);
+    if (chunk.begin < exchange.request_end) return Next::kWait;
     if (!exchange.request.done()) {
       drop_parked(connection, kClient);
       exchange.request_end = 0;

@@ -18,19 +18,20 @@ Next Relay::await_response(Connection& connection, Exchange& exchange) {
     }
     std::string_view bytes;
     if (const Next next = read_backend(connection, exchange, bytes); next != Next::kAgain) return next;
-    const auto size = http::find_head_end(bytes, 0);
-    const bool too_large = size && *size == 0 && bytes.size() >= kReadSize;
-    if (!size || too_large) {
-      return answer(connection, exchange, 502, size ? "its head is larger than 64 KiB" : size.error().reason);
+    const auto found = http::find_response_head(bytes, exchange.context);
+    const bool too_large = found && found->size == 0 && bytes.size() >= kReadSize;
+    if (!found || too_large) {
+      return answer(connection, exchange, 502,
+                    found ? "its head is larger than 64 KiB" : found.error().reason);
     }
-    if (*size == 0) {
+    if (found->size == 0) {
       if (exchange.partial == kNone) {
         exchange.partial = borrow_chunk(kChunkSize);
         chunk_of(exchange.partial).append(bytes);
       }
       continue;
     }
-    const Next next = take_response(connection, exchange, bytes, *size);
+    const Next next = take_response(connection, exchange, bytes, *found);
     if (next != Next::kWait) return next;
   }
   return Next::kWait;
@@ -71,26 +72,25 @@ Next Relay::read_backend(Connection& connection, Exchange& exchange, std::string
 }
 
 Next Relay::take_response(Connection& connection, Exchange& exchange, std::string_view bytes,
-                          std::size_t head_size) {
-  const auto parsed = http::parse_response_head(bytes.substr(0, head_size), exchange.context);
-  if (!parsed) return answer(connection, exchange, 502, parsed.error().reason);
-  std::size_t size = head_size;
+                          const http::Found<http::ResponseHead>& found) {
+  const http::ResponseHead& head = found.head;
+  std::size_t size = found.size;
   std::string last;
-  if (parsed->kind == http::ResponseKind::kFinal) {
-    exchange.response = http::Body(*parsed);
-    size += exchange.response.advance(bytes.substr(head_size));
+  if (head.kind == http::ResponseKind::kFinal) {
+    exchange.response = http::Body(head);
+    size += exchange.response.advance(bytes.substr(found.size));
     exchange.stage = Stage::kAnswering;
-    set(exchange, kBackendKeeps, parsed->keep_alive && parsed->framing != http::Framing::kUntilClose);
+    set(exchange, kBackendKeeps, head.keep_alive && head.framing != http::Framing::kUntilClose);
     set(exchange, kSpoilt, size < bytes.size());
     if (is_last(connection, exchange)) {
-      last = as_last_head(bytes.substr(0, head_size)).append(bytes.substr(head_size));
+      last = as_last_head(bytes.substr(0, found.size)).append(bytes.substr(found.size));
       if (last.size() <= sizeof buffer_) {
         set(exchange, kBackendKeeps, false);
         size += last.size() - bytes.size();
         bytes = last;
       }
     }
-  } else if (parsed->kind == http::ResponseKind::kTunnel) {
+  } else if (head.kind == http::ResponseKind::kTunnel) {
     size = bytes.size();
   }
   // deliver() sends from the buffer.
@@ -99,7 +99,7 @@ Next Relay::take_response(Connection& connection, Exchange& exchange, std::strin
   deliver(connection, kBackend, size, 0);
   give_back(std::exchange(exchange.partial, kNone));
   if (connection.side[kClient] & kFailed) return Next::kReset;
-  if (parsed->kind == http::ResponseKind::kInterim) {
+  if (head.kind == http::ResponseKind::kInterim) {
     exchange.flags &= static_cast<std::uint16_t>(~kWhole);  // it has begun to answer
     if (!behind.empty()) {
       exchange.partial = borrow_chunk(kChunkSize);
@@ -107,7 +107,7 @@ Next Relay::take_response(Connection& connection, Exchange& exchange, std::strin
       exchange.flags |= kUnread;
     }
   }
-  if (parsed->kind != http::ResponseKind::kTunnel) return Next::kWait;
+  if (head.kind != http::ResponseKind::kTunnel) return Next::kWait;
   forget_request(connection, exchange);
   return Next::kTunnel;
 }

@@ -100,6 +100,32 @@ std::string broken_guess(std::string_view bytes) {
   return before != Guess::kMore && before != whole ? "a guess was taken back" : "";
 }
 
+template <typename Head>
+bool is_same(const Verdict<Found<Head>>& at_once, const Verdict<std::size_t>& size,
+             const Verdict<Head>& head) {
+  const auto is = [&at_once](const Refusal& refusal) {
+    return !at_once && at_once.error().status == refusal.status && at_once.error().reason == refusal.reason;
+  };
+  if (!size) return is(size.error());
+  if (*size > 0 && !head) return is(head.error());
+  return at_once && at_once->size == *size && (*size == 0 || at_once->head == *head);
+}
+
+// One pass and two find the same head, or the same fault.
+std::string broken_find(Side side, RequestContext context, std::string_view bytes) {
+  auto size = find_head_end(bytes, 0);
+  const std::string_view head = bytes.substr(0, size.value_or(0));
+  if (side == Side::kRequest) {
+    const auto found = find_request_head(bytes, 0);
+    return is_same(found, size, parse_request_head(head)) ? "" : "a request was found otherwise in one pass";
+  }
+  if (!size) size.error().status = 502;
+  const auto found = find_response_head(bytes, context);
+  return is_same(found, size, parse_response_head(head, context))
+             ? ""
+             : "a response was found otherwise in one pass";
+}
+
 // What is accepted is accepted again, and as the same, wherever it lies.
 std::string broken_head(Side side, RequestContext context, const std::string& head) {
   if (std::string fault = fault_of_accepted_head(head); !fault.empty())
@@ -142,6 +168,12 @@ std::string broken_property(std::string_view input) {
     if (parts.text != whole.text) return "split: [" + parts.text + "] but whole: [" + whole.text + "]";
   }
   if (!whole.broken.empty()) return whole.broken;
+  const std::size_t most = std::min<std::size_t>(bytes.size(), 400);
+  for (std::size_t size = 0; size < most; size += 1 + size / 8) {
+    if (std::string broken = broken_find(side, context, bytes.substr(0, size)); !broken.empty())
+      return broken;
+  }
+  if (std::string broken = broken_find(side, context, bytes); !broken.empty()) return broken;
   for (const std::string& head : whole.heads) {
     if (std::string broken = broken_head(side, context, head); !broken.empty()) return broken;
   }
