@@ -4,6 +4,7 @@
 
 #include <cstring>
 #include <new>
+#include <utility>
 
 namespace relayd::net {
 
@@ -20,48 +21,50 @@ void Chunk::drop_front(std::size_t count) {
 }
 
 ChunkPool::~ChunkPool() {
-  for (Chunk* chunk : chunks_) {
-    if (chunk != nullptr) unmap(chunk);
+  for (const auto& row : chunks_) {
+    for (Index i = 0; i < kRow; ++i) {
+      if (row[i].memory != nullptr) unmap(row[i].memory);
+    }
   }
-  for (Chunk* chunk : spares_) unmap(chunk);
+  for (char* memory : spares_) unmap(memory);
 }
 
 Index ChunkPool::borrow() {
-  Chunk* chunk = nullptr;
+  if (numbers_.empty()) add_row();
+  char* memory = nullptr;
   if (!spares_.empty()) {
-    chunk = spares_.back();
+    memory = spares_.back();
     spares_.pop_back();
   } else {
     // Mapped, not malloc'ed: giving it back must give it to the kernel, whatever lies above it on the heap.
-    void* memory =
-        ::mmap(nullptr, size_ + sizeof(Chunk), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) throw std::bad_alloc();
-    chunk = new (memory) Chunk{.capacity = size_};
-  }
-  chunk->begin = chunk->end = 0;
-  ++in_use_;
-  if (numbers_.empty()) {
-    chunks_.push_back(chunk);
-    return static_cast<Index>(chunks_.size() - 1);
+    void* mapped = ::mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapped == MAP_FAILED) throw std::bad_alloc();
+    memory = static_cast<char*>(mapped);
   }
   const Index index = numbers_.back();
   numbers_.pop_back();
-  chunks_[index] = chunk;
+  (*this)[index] = {.capacity = size_, .memory = memory};
+  ++in_use_;
   return index;
 }
 
 void ChunkPool::give_back(Index index) {
-  Chunk* chunk = chunks_[index];
-  chunks_[index] = nullptr;
+  char* const memory = std::exchange((*this)[index].memory, nullptr);
   numbers_.push_back(index);
   --in_use_;
   if (spares_.size() < most_spares_) {
-    spares_.push_back(chunk);
+    spares_.push_back(memory);
   } else {
-    unmap(chunk);
+    unmap(memory);
   }
 }
 
-void ChunkPool::unmap(Chunk* chunk) const { ::munmap(chunk, size_ + sizeof(Chunk)); }
+void ChunkPool::add_row() {
+  const Index first = static_cast<Index>(chunks_.size()) * kRow;
+  chunks_.push_back(std::make_unique<Chunk[]>(kRow));
+  for (Index i = kRow; i-- > 0;) numbers_.push_back(first + i);
+}
+
+void ChunkPool::unmap(char* memory) const { ::munmap(memory, size_); }
 
 }  // namespace relayd::net

@@ -9,8 +9,8 @@
 // relayd's own.
 namespace relayd::net {
 
-// Until the final response has begun (stage kAnswering): kWait.
-Next Relay::await_response(Connection& connection, Exchange& exchange) {
+// Until the final response has begun (stage kAnswering): kWait. In one frame, as run_http().
+[[gnu::flatten]] Next Relay::await_response(Connection& connection, Exchange& exchange) {
   while (exchange.stage == Stage::kUnanswered) {
     // An interim response that the client has not taken yet.
     if (connection.parked[kBackend] != kNone && flush(connection, kBackend) != Moved::kAll) {
@@ -122,7 +122,7 @@ bool Relay::is_last(const Connection& connection, const Exchange& exchange) {
   return !another && request_has_left(connection, exchange) && !has_bytes(connection.fd[kClient]);
 }
 
-Next Relay::pass_response(Connection& connection, Exchange& exchange) {
+[[gnu::flatten]] Next Relay::pass_response(Connection& connection, Exchange& exchange) {
   forget_request(connection, exchange);
   if (!exchange.response.refusal().empty()) return end_http(connection, exchange);
   excess_ = {};
