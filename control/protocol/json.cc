@@ -190,6 +190,9 @@ std::string write_reply(const std::string& id, const RolloverResult& result) {
 std::string write_reply(const std::string& id, const ReloadResult& result) {
   return reply_line(id, "result", result);
 }
+std::string write_reply(const std::string& id, const UpgradeResult& result) {
+  return reply_line(id, "result", result);
+}
 std::string write_reply(const std::string& id, const ConnectionList& result) {
   return reply_line(id, "result", result);
 }
@@ -247,6 +250,7 @@ Result<Message> parse_message(std::string_view line) {
 Result<StatusReport> read_status(std::string_view json) { return read_body<StatusReport>(json); }
 Result<RolloverResult> read_rollover(std::string_view json) { return read_body<RolloverResult>(json); }
 Result<ReloadResult> read_reload(std::string_view json) { return read_body<ReloadResult>(json); }
+Result<UpgradeResult> read_upgrade(std::string_view json) { return read_body<UpgradeResult>(json); }
 Result<ConnectionList> read_connections(std::string_view json) { return read_body<ConnectionList>(json); }
 Result<EventList> read_events(std::string_view json) { return read_body<EventList>(json); }
 Result<Event> read_event(std::string_view json) { return read_body<Event>(json); }

@@ -49,6 +49,7 @@ struct ConnectionList {
 std::string write_reply(const std::string& id, const StatusReport& result);
 std::string write_reply(const std::string& id, const RolloverResult& result);
 std::string write_reply(const std::string& id, const ReloadResult& result);
+std::string write_reply(const std::string& id, const UpgradeResult& result);
 std::string write_reply(const std::string& id, const ConnectionList& result);
 std::string write_reply(const std::string& id, const EventList& result);
 std::string write_reply(const std::string& id, const Done& result);
@@ -72,6 +73,7 @@ Result<Message> parse_message(std::string_view line);
 Result<StatusReport> read_status(std::string_view json);
 Result<RolloverResult> read_rollover(std::string_view json);
 Result<ReloadResult> read_reload(std::string_view json);
+Result<UpgradeResult> read_upgrade(std::string_view json);
 Result<ConnectionList> read_connections(std::string_view json);
 Result<EventList> read_events(std::string_view json);
 Result<Event> read_event(std::string_view json);

@@ -38,7 +38,7 @@ void members(V& visit, M& m, const ServiceStatus*) {
 template <typename V, typename M>
 void members(V& visit, M& m, const StatusReport*) {
   RELAYD_M(version), RELAYD_M(pid), RELAYD_M(uptime_ms), RELAYD_M(threads), RELAYD_M(config_file),
-      RELAYD_M(services);
+      RELAYD_M(services), RELAYD_M(upgrades);
 }
 template <typename V, typename M>
 void members(V& visit, M& m, const RolloverResult*) {
@@ -49,6 +49,11 @@ template <typename V, typename M>
 void members(V& visit, M& m, const ReloadResult*) {
   RELAYD_M(rolled_over), RELAYD_M(added), RELAYD_M(removed), RELAYD_M(adjusted), RELAYD_M(unchanged);
   RELAYD_M(needs_restart);
+}
+template <typename V, typename M>
+void members(V& visit, M& m, const UpgradeResult*) {
+  RELAYD_M(from_version), RELAYD_M(to_version), RELAYD_M(binary), RELAYD_M(pid), RELAYD_M(connections);
+  RELAYD_M(silence_ms);
 }
 template <typename V, typename M>
 void members(V& visit, M& m, const ConnectionEntry*) {
@@ -121,6 +126,10 @@ void members(V& visit, M& m, const RecentCall*) {
 template <typename V, typename M>
 void members(V& visit, M& m, const StopCall*) {
   RELAYD_M(now);
+}
+template <typename V, typename M>
+void members(V& visit, M& m, const UpgradeCall*) {
+  visit.path("binary", m.binary);
 }
 template <typename V, typename M>
 void members(V&, M&, const VersionCall*) {}

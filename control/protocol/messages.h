@@ -104,6 +104,7 @@ struct StatusReport {
   unsigned threads = 0;
   std::string config_file;
   std::vector<ServiceStatus> services;
+  unsigned upgrades = 0;  // of this process, since it was started
 };
 
 struct RolloverResult {
@@ -125,6 +126,16 @@ struct ReloadResult {
   std::vector<std::string> adjusted;  // limits and the like, changed without a rollover
   std::vector<std::string> unchanged;
   std::vector<std::string> needs_restart;  // keys that take effect only when relayd itself starts anew
+};
+
+// relayd runs another executable now, in the same process.
+struct UpgradeResult {
+  std::string from_version;
+  std::string to_version;
+  std::string binary;  // the executable that runs now
+  std::int64_t pid = 0;
+  std::uint64_t connections = 0;  // of clients, kept
+  std::int64_t silence_ms = 0;    // for how long nothing was relayed
 };
 
 struct ConnectionEntry {

@@ -6,20 +6,19 @@ namespace relayd::control {
 
 const std::vector<std::string_view>& method_names() {
   static const std::vector<std::string_view> names{
-      "status",      "rollover",         "abort",         "pause", "resume", "scale", "reload",
-      "connections", "events.subscribe", "events.recent", "stop",  "version"};
+      "status",      "rollover",         "abort",         "pause", "resume",  "scale",  "reload",
+      "connections", "events.subscribe", "events.recent", "stop",  "upgrade", "version"};
   return names;
 }
 
 std::string_view method_name(const Call& call) {
-  static_assert(std::variant_size_v<Call> == 12);
+  static_assert(std::variant_size_v<Call> == 13);
   return method_names()[call.index()];
 }
 
 std::string not_built_method(std::string_view method) {
   if (method == "promote") return "canary rollovers and their promotion (promote)";
   if (method == "rollback") return "going back to a generation that was kept warm (rollback)";
-  if (method == "upgrade") return "replacing relayd's own executable while it runs (upgrade)";
   if (method == "doctor") return "checking limits, backlog and ports of the machine (doctor)";
   return {};
 }

@@ -72,12 +72,16 @@ struct StopCall {
   bool now = false;
   bool operator==(const StopCall&) const = default;
 };
+struct UpgradeCall {
+  std::string binary;  // the executable to become; empty: what lies at relayd's own path now
+  bool operator==(const UpgradeCall&) const = default;
+};
 struct VersionCall {
   bool operator==(const VersionCall&) const = default;
 };
 
 using Call = std::variant<StatusCall, RolloverCall, AbortCall, PauseCall, ResumeCall, ScaleCall, ReloadCall,
-                          ConnectionsCall, SubscribeCall, RecentCall, StopCall, VersionCall>;
+                          ConnectionsCall, SubscribeCall, RecentCall, StopCall, UpgradeCall, VersionCall>;
 
 // More processes than this of one service is a typing error, not a wish.
 inline constexpr unsigned kMostInstances = 1000;

@@ -104,6 +104,12 @@ class ParamsReader {
     drained = *value == "drained";
   }
 
+  // Empty is no path: a variable that was not set would upgrade to the wrong file.
+  void path(const char* key, std::string& out) {
+    (*this)(key, out);
+    if (params_.contains(key) && out.empty()) wrong(key, "the path of a file");
+  }
+
   std::optional<Failure> finish() {
     if (failure_) return failure_;
     for (const auto& [key, value] : params_.items()) {
@@ -192,6 +198,7 @@ struct ParamsWriter {
   void operator()(const char* key, const std::map<std::string, std::string>& value) {
     for (const auto& [name, text] : value) object[key][name] = text;
   }
+  void path(const char* key, const std::string& value) { (*this)(key, value); }
   void until(bool drained) {
     if (drained) object["until"] = "drained";
   }

@@ -2,6 +2,8 @@
 
 #include <CLI/CLI.hpp>
 #include <charconv>
+#include <filesystem>
+#include <system_error>
 
 #include "control/protocol/nearest.h"
 #include "control/protocol/version.h"
@@ -18,13 +20,16 @@ constexpr const char* kAbout =
     "  relayctl rollover web --until drained    the same, and wait until the old one is gone\n";
 
 constexpr const char* kExits =
-    "Exit codes: 0 done; 1 failed, and the old generation serves; 2 usage; 3 no relayd at the socket;\n"
-    "  4 refused, another rollover is in progress; 5 --timeout passed, and it goes on; 6 not permitted.\n"
+    "Exit codes: 0 done; 1 failed, and the old generation serves (upgrade: the old relayd); 2 usage;\n"
+    "  3 no relayd at the socket; 4 refused, another rollover is in progress; 5 --timeout passed, and it "
+    "goes\n"
+    "  on; 6 not permitted.\n"
     "The socket: --socket PATH, or RELAYD_SOCKET, or the place where relayd puts it if it is not told.";
 
 // Everything that flags write to, before it becomes Options.
 struct Raw {
-  std::string socket, service, mode, until = "ready", timeout, canary, binary;
+  std::string socket, service, mode, until = "ready", timeout, canary;
+  std::optional<std::string> binary;
   std::vector<std::string> env, targets, scale;
   std::optional<std::uint32_t> generation;
   unsigned recent = 50;
@@ -101,16 +106,29 @@ void add_simple(CLI::App& app, Raw& raw) {
   const std::pair<const char*, const char*> later[] = {
       {"promote", "Not in this version yet: let a canary take all connections"},
       {"rollback", "Not in this version yet: back to the warm old generation"},
-      {"upgrade", "Not in this version yet: replace relayd itself while it runs"},
       {"doctor", "Not in this version yet: look for what would bite under load"}};
   for (const auto& [name, about] : later) {
     CLI::App* sub = verb(app, name, about, std::string("  relayctl ") + name + "\n");
-    if (std::string(name) == "upgrade") {
-      sub->add_option("--binary", raw.binary, "The executable to become");
-    } else if (std::string(name) != "doctor") {
-      add_service(sub, raw);
-    }
+    if (std::string(name) != "doctor") add_service(sub, raw);
   }
+}
+
+void add_upgrade(CLI::App& app, Raw& raw) {
+  CLI::App* sub = verb(app, "upgrade",
+                       "Replace relayd's own executable while it runs: same process, no connection is lost; "
+                       "if that fails, the old relayd goes on",
+                       "  apt-get install relayd && relayctl upgrade\n"
+                       "  relayctl upgrade --binary ./build/relayd --timeout 30s\n"
+                       "  relayctl upgrade --json | jq .to_version\n");
+  // A function: CLI11 takes an empty word for an optional that has no value.
+  sub->add_option_function<std::string>(
+         "--binary", [&raw](const std::string& path) { raw.binary = path; },
+         "The executable to become; default: what is now at the path that relayd was started from")
+      ->type_name("PATH");
+  sub->add_option("--timeout", raw.timeout,
+                  "Wait at most this long (30s, 2m), then exit 5; the upgrade goes on")
+      ->type_name("DURATION");
+  add_json(sub, raw);
 }
 
 void add_verbs(CLI::App& app, Raw& raw) {
@@ -125,6 +143,7 @@ void add_verbs(CLI::App& app, Raw& raw) {
   add_json(verb(app, "reload", "Read the configuration again; only services that changed are rolled over",
                 "  relayctl reload\n  relayd --check --config relayd.yaml && relayctl reload\n"),
            raw);
+  add_upgrade(app, raw);
   CLI::App* connections = verb(app, "connections", "The connections that are open, and who serves them",
                                "  relayctl connections web --generation 6\n"
                                "  relayctl connections --json | jq '.connections | length'\n");
@@ -203,6 +222,16 @@ std::expected<Verb, Ending> read_scale(const Raw& raw) {
   return Simple{control::ScaleCall{raw.scale.size() == 2 ? raw.scale.front() : "", number}};
 }
 
+std::expected<Verb, Ending> read_upgrade(const Raw& raw) {
+  if (!raw.binary) return Upgrade{};
+  if (raw.binary->empty()) return usage("--binary: give the path of an executable; it is empty");
+  // relayd may stand in another folder.
+  std::error_code error;
+  const auto path = std::filesystem::absolute(*raw.binary, error);
+  if (error) return usage("--binary " + *raw.binary + ": " + error.message());
+  return Upgrade{{path.string()}};
+}
+
 std::expected<Verb, Ending> read_verb(const std::string& name, const Raw& raw) {
   if (name == "status") return Status{raw.service, raw.watch};
   if (name == "rollover") return read_rollover(raw);
@@ -211,6 +240,7 @@ std::expected<Verb, Ending> read_verb(const std::string& name, const Raw& raw) {
   if (name == "resume") return Simple{control::ResumeCall{raw.service}};
   if (name == "scale") return read_scale(raw);
   if (name == "reload") return Reload{};
+  if (name == "upgrade") return read_upgrade(raw);
   if (name == "connections") return Connections{{raw.service, raw.generation}};
   if (name == "events") return Events{raw.follow, raw.recent, raw.service};
   if (name == "stop") return Stop{raw.now, !raw.no_wait};

@@ -35,8 +35,11 @@ struct Simple {
   control::Call call;
 };
 struct Reload {};
+struct Upgrade {
+  control::UpgradeCall call;  // its path is absolute
+};
 
-using Verb = std::variant<Status, Rollover, Connections, Events, Stop, Simple, Reload>;
+using Verb = std::variant<Status, Rollover, Connections, Events, Stop, Simple, Reload, Upgrade>;
 
 struct Options {
   Verb verb;

@@ -33,6 +33,7 @@ struct Run {
 
   Ending operator()(const Status& status) const { return run_status(session, options, status); }
   Ending operator()(const Rollover& rollover) const { return run_rollover(session, options, rollover); }
+  Ending operator()(const Upgrade& upgrade) const { return run_upgrade(session, options, upgrade); }
   Ending operator()(const Events& events) const { return run_events(session, options, events); }
   Ending operator()(const Connections& connections) const {
     const auto body = session.ask_now(connections.call);

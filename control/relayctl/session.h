@@ -37,6 +37,8 @@ class Session {
   // Waits until relayd has closed the connection, which it does when it ends. False: `until` came first.
   Attempt<bool> wait_for_end(Deadline until);
 
+  // Whether relayd has closed the connection.
+  bool ended() const { return ended_; }
   const std::string& path() const { return path_; }
 
  private:

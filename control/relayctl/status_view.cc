@@ -169,7 +169,8 @@ std::vector<std::string> status_lines(const control::StatusReport& report, bool 
                                       std::int64_t now_unix_ms) {
   std::vector<std::string> lines;
   lines.push_back(paint(style, Paint::kBold, "relayd " + printable(report.version)) + "   pid " +
-                  std::to_string(report.pid) + "   up " + human_duration(report.uptime_ms) + "   " +
+                  std::to_string(report.pid) + "   up " + human_duration(report.uptime_ms) +
+                  (report.upgrades > 0 ? ", " + counted(report.upgrades, "upgrade") : "") + "   " +
                   counted(report.threads, "thread") +
                   (report.config_file.empty() ? "" : "   " + printable(report.config_file)));
   lines.emplace_back();

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -36,6 +37,61 @@ Result<std::unique_ptr<Client>> Client::create(Loop& loop, Descriptor fd, Peer p
   if (!poll) return std::unexpected(poll.error());
   client->poll_ = std::move(*poll);
   return client;
+}
+
+Result<std::unique_ptr<Client>> Client::restore(Loop& loop, Descriptor fd, Peer peer, ClientRecord record,
+                                                const Limits& limits, Callbacks callbacks) {
+  auto created = create(loop, std::move(fd), peer, record.id, limits, std::move(callbacks));
+  if (!created) return created;
+  Client& client = **created;
+  client.asleep_ = true;
+  client.poll_->stop();
+  client.watched_ = 0;
+  client.input_ = std::move(record.input);
+  client.output_ = std::move(record.output);
+  client.lines_waiting_ = client.input_.find('\n') != std::string::npos;
+  client.skipping_ = record.skipping;
+  client.input_ended_ = record.input_ended || record.ending;
+  client.ending_ = record.ending;
+  client.following = std::move(record.following);
+  client.next_token_ = record.next_token;
+  for (RequestRecord& request : record.requests) {
+    const auto parsed = parse_request(request.line);
+    const std::size_t size = request.line.size();
+    const bool added = client.outstanding_
+                           .emplace(request.token, Outstanding{parsed ? parsed->id : parsed.error().id,
+                                                               std::move(request.line)})
+                           .second;
+    if (added) client.outstanding_bytes_ += size;
+    client.next_token_ = std::max(client.next_token_, request.token + 1);
+  }
+  return created;
+}
+
+ClientRecord Client::save() const {
+  ClientRecord record;
+  record.id = id_;
+  record.fd = fd_.get();
+  record.input = input_.substr(taken_);
+  record.output = output_.substr(sent_);
+  record.next_token = next_token_;
+  for (const auto& [token, request] : outstanding_) record.requests.push_back({token, request.line});
+  record.following = following;
+  record.skipping = skipping_;
+  record.input_ended = input_ended_;
+  record.ending = ending_;
+  return record;
+}
+
+void Client::wake() {
+  asleep_ = false;
+  if (dead_) return;
+  if (ending_) set_last_words();
+  flush();
+}
+
+void Client::read_on() {
+  if (!dead_) take_lines();
 }
 
 void Client::on_ready(int events) {
@@ -77,12 +133,11 @@ void Client::at_end_of_input() {
 void Client::take_lines() {
   if (taking_lines_) return;
   taking_lines_ = true;
-  std::size_t start = 0;
   while (!dead_ && output_.size() - sent_ <= limits_.unsent_pause) {
-    const std::size_t end = input_.find('\n', start);
+    const std::size_t end = input_.find('\n', taken_);
     if (end == std::string::npos) break;
-    std::string_view line(input_.data() + start, end - start);
-    start = end + 1;
+    std::string_view line(input_.data() + taken_, end - taken_);
+    taken_ = end + 1;
     half_message_.stop();
     if (std::exchange(skipping_, false)) continue;
     if (line.ends_with('\r')) line.remove_suffix(1);
@@ -94,7 +149,7 @@ void Client::take_lines() {
   }
   taking_lines_ = false;
   if (dead_) return;
-  input_.erase(0, start);
+  input_.erase(0, std::exchange(taken_, 0));
   lines_waiting_ = input_.find('\n') != std::string::npos;
   const bool partial = !input_.empty() && !lines_waiting_;
   if (partial && (skipping_ || input_.size() > limits_.message)) {
@@ -136,6 +191,7 @@ void Client::send(std::string_view line) {
 }
 
 void Client::flush() {
+  if (asleep_) return;
   while (!dead_ && sent_ < output_.size()) {
     const ssize_t count =
         ::send(fd_.get(), output_.data() + sent_, output_.size() - sent_, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -156,24 +212,37 @@ void Client::flush() {
 
 void Client::end_after_flush() {
   following.reset();
-  outstanding_.clear();
+  forget_requests();
   input_.clear();
+  taken_ = 0;
   lines_waiting_ = false;
   input_ended_ = true;
+  ending_ = true;
   if (!unsent()) return die();
-  half_message_.start(kLastWords, [this] { die(); });
+  set_last_words();
   watch();
 }
 
-std::uint64_t Client::begin(std::string request_id) {
-  outstanding_.emplace(next_token_, std::move(request_id));
+void Client::set_last_words() {
+  half_message_.start(kLastWords, [this] { die(); });
+}
+
+std::uint64_t Client::begin(std::string request_id, std::string line) {
+  outstanding_bytes_ += line.size();
+  outstanding_.emplace(next_token_, Outstanding{std::move(request_id), std::move(line)});
   return next_token_++;
+}
+
+void Client::forget_requests() {
+  outstanding_.clear();
+  outstanding_bytes_ = 0;
 }
 
 void Client::answer(std::uint64_t token, std::string_view line) {
   const auto request = outstanding_.find(token);
   if (request == outstanding_.end()) return;
-  const bool wanted = !request->second.empty();
+  const bool wanted = !request->second.id.empty();
+  outstanding_bytes_ -= request->second.line.size();
   outstanding_.erase(request);
   if (wanted) send(line);
   if (input_ended_ && finished()) die();
@@ -182,7 +251,7 @@ void Client::answer(std::uint64_t token, std::string_view line) {
 bool Client::finished() const { return outstanding_.empty() && !unsent() && !lines_waiting_; }
 
 void Client::watch() {
-  if (dead_ || !poll_) return;
+  if (dead_ || asleep_ || !poll_) return;
   const bool reading = !input_ended_ && !lines_waiting_ && output_.size() - sent_ <= limits_.unsent_pause;
   // Waiting lines need a wake-up of their own: what kept them may have left without one.
   const int events = (unsent() || lines_waiting_ ? UV_WRITABLE : 0) | (reading ? UV_READABLE : 0);
@@ -198,7 +267,7 @@ void Client::die() {
   if (std::exchange(dead_, true)) return;
   if (poll_) poll_->stop();
   half_message_.stop();
-  outstanding_.clear();
+  forget_requests();
   following.reset();
   callbacks_.died(*this);
 }

@@ -10,6 +10,7 @@
 
 #include "control/server/limits.h"
 #include "control/server/peer.h"
+#include "control/server/record.h"
 #include "proxy/base/descriptor.h"
 #include "proxy/base/loop.h"
 
@@ -27,6 +28,15 @@ class Client {
   // `limits` must outlive the client. Fails where the descriptor cannot be watched.
   static Result<std::unique_ptr<Client>> create(Loop& loop, Descriptor fd, Peer peer, std::uint64_t id,
                                                 const Limits& limits, Callbacks callbacks);
+  // One that was written down goes on where it was; until wake() it neither reads nor sends, and what is sent
+  // to it waits. The record's descriptor is `fd` by now.
+  static Result<std::unique_ptr<Client>> restore(Loop& loop, Descriptor fd, Peer peer, ClientRecord record,
+                                                 const Limits& limits, Callbacks callbacks);
+  void wake();
+  // After wake(): acts upon what was received before, and reads what comes.
+  void read_on();
+  // What restore() needs. Also right while one of its requests is being carried out.
+  ClientRecord save() const;
 
   std::uint64_t id() const { return id_; }
   const Peer& peer() const { return peer_; }
@@ -38,12 +48,16 @@ class Client {
   // Dies once what is unsent has left; reads nothing from here on.
   void end_after_flush();
 
-  // A request without an answer, by a token; its id as JSON text, empty for a notification.
-  std::uint64_t begin(std::string request_id);
+  // A request without an answer has a token.
+  struct Outstanding {
+    std::string id;    // as JSON text; empty: a notification
+    std::string line;  // the whole of it
+  };
+  std::uint64_t begin(std::string request_id, std::string line);
   // The answer to it. Unknown tokens are ignored: the request was answered before.
   void answer(std::uint64_t token, std::string_view line);
-  std::size_t outstanding() const { return outstanding_.size(); }
-  const std::map<std::uint64_t, std::string>& requests() const { return outstanding_; }
+  const std::map<std::uint64_t, Outstanding>& requests() const { return outstanding_; }
+  std::size_t outstanding_bytes() const { return outstanding_bytes_; }
 
   // Which service's events it follows (empty: all), if it follows.
   std::optional<std::string> following;
@@ -59,6 +73,8 @@ class Client {
   void receive();
   void at_end_of_input();
   void take_lines();
+  void set_last_words();
+  void forget_requests();
   void complain(std::string_view why);
   bool finished() const;
   void watch();
@@ -74,15 +90,19 @@ class Client {
   std::unique_ptr<Poll> poll_;
   Timer half_message_;
   std::string input_;
+  std::size_t taken_ = 0;  // of input_: acted upon, while taking_lines_
   std::string output_;
   std::size_t sent_ = 0;  // of output_
   std::uint64_t next_token_ = 1;
-  std::map<std::uint64_t, std::string> outstanding_;
-  int watched_ = UV_READABLE;   // what poll_ watches for
-  bool lines_waiting_ = false;  // whole lines in input_, kept back until output has left
-  bool skipping_ = false;       // the rest of a line that was too long
-  bool input_ended_ = false;    // the peer has shut down its side, or nothing more is wanted from it
-  bool taking_lines_ = false;   // take_lines() is on the stack
+  std::map<std::uint64_t, Outstanding> outstanding_;
+  std::size_t outstanding_bytes_ = 0;  // of their lines
+  int watched_ = UV_READABLE;          // what poll_ watches for
+  bool lines_waiting_ = false;         // whole lines in input_, kept back until output has left
+  bool skipping_ = false;              // the rest of a line that was too long
+  bool input_ended_ = false;           // the peer has shut down its side, or nothing more is wanted from it
+  bool ending_ = false;                // end_after_flush()
+  bool asleep_ = false;                // restored, and not woken yet
+  bool taking_lines_ = false;          // take_lines() is on the stack
   bool dead_ = false;
 };
 

@@ -23,13 +23,14 @@ auto later(const std::string& id, const Reply& reply) {
 
 struct Dispatch {
   const std::string& id;
+  const Asked& asked;
   Commands& commands;
   const Reply& reply;
 
   void operator()(const StatusCall& call) const { reply(answer(id, commands.status(call.service))); }
   void operator()(const RolloverCall& call) const {
     commands.rollover({call.service, call.mode, call.env, call.until_drained, call.dry_run, call.targets},
-                      later<RolloverResult>(id, reply));
+                      asked, later<RolloverResult>(id, reply));
   }
   void operator()(const AbortCall& call) const { reply(answer(id, commands.abort(call.service))); }
   void operator()(const PauseCall& call) const { commands.pause(call.service, later<Done>(id, reply)); }
@@ -37,7 +38,7 @@ struct Dispatch {
   void operator()(const ScaleCall& call) const {
     commands.scale(call.service, call.instances, later<Done>(id, reply));
   }
-  void operator()(const ReloadCall&) const { commands.reload(later<ReloadResult>(id, reply)); }
+  void operator()(const ReloadCall&) const { commands.reload(asked, later<ReloadResult>(id, reply)); }
   void operator()(const ConnectionsCall& call) const {
     commands.connections(call.service, call.generation,
                          [id = id, reply = reply](Outcome<std::vector<ConnectionEntry>> entries) {
@@ -56,6 +57,9 @@ struct Dispatch {
         id, EventList{select_events(commands.recent_events(), call.service, call.since, call.recent)}));
   }
   void operator()(const StopCall& call) const { reply(answer(id, commands.stop(call.now))); }
+  void operator()(const UpgradeCall& call) const {
+    commands.upgrade({call.binary}, asked, later<UpgradeResult>(id, reply));
+  }
   void operator()(const VersionCall&) const {
     VersionInfo info;
     info.version = version();
@@ -67,9 +71,9 @@ struct Dispatch {
 
 }  // namespace
 
-void dispatch(const Request& request, Commands& commands, const Reply& reply) {
+void dispatch(const Request& request, const Asked& asked, Commands& commands, const Reply& reply) {
   try {
-    std::visit(Dispatch{request.id, commands, reply}, request.call);
+    std::visit(Dispatch{request.id, asked, commands, reply}, request.call);
   } catch (const std::exception& error) {
     log::error("control: a command failed by an exception; this is a fault of relayd's",
                {{"method", method_name(request.call)}, {"error", error.what()}});

@@ -15,7 +15,7 @@ using Reply = std::function<void(std::string line)>;
 
 // Carries a request out; an exception of the daemon's becomes an answer. Every method but events.subscribe,
 // which belongs to the connection (server.cc).
-void dispatch(const Request& request, Commands& commands, const Reply& reply);
+void dispatch(const Request& request, const Asked& asked, Commands& commands, const Reply& reply);
 
 // The kept events that a subscription or events.recent asks for, oldest first.
 std::vector<Event> select_events(std::vector<Event> events, const std::string& service,

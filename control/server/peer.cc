@@ -19,6 +19,15 @@ Result<Peer> peer_of(int fd) {
   return Peer{credentials.pid, credentials.uid, credentials.gid};
 }
 
+bool is_connection(int fd) {
+  const auto option = [fd](int name) {
+    int value = -1;
+    socklen_t length = sizeof value;
+    return ::getsockopt(fd, SOL_SOCKET, name, &value, &length) == 0 ? value : -1;
+  };
+  return option(SO_DOMAIN) == AF_UNIX && option(SO_TYPE) == SOCK_STREAM && option(SO_ACCEPTCONN) == 0;
+}
+
 // SO_PEERGROUPS (Linux 4.13) is what the kernel itself goes by; a look into the user database could block the
 // loop.
 static bool has_further_group(int fd, gid_t group) {

@@ -16,6 +16,8 @@ struct Peer {
   gid_t gid = 0;
 };
 Result<Peer> peer_of(int fd);
+// Whether it is a Unix stream socket, and none that listens.
+bool is_connection(int fd);
 
 // Root, this process's own user, and those who have `group` as their group or among their further groups.
 bool permitted(int fd, const Peer& peer, std::optional<gid_t> group);

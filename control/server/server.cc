@@ -3,8 +3,11 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <map>
+#include <set>
+#include <utility>
 
 #include "control/server/client.h"
 #include "control/server/dispatch.h"
@@ -37,13 +40,20 @@ class SocketServer final : public Server {
     poll_ = std::move(*poll);
     return {};
   }
+  // The socket of a file that was adopted, without listening yet. On an error it is not taken.
+  Result<void> adopt_listener(std::uint64_t next_client);
+  void adopt(ClientRecord record, std::set<int>& taken);
+  void resume() override;
+  ServerRecord save() const override;
   void publish(const Event& event) override;
 
  private:
   void accept_some();
   void admit(Descriptor fd);
   static void turn_away(const Descriptor& fd, const Failure& failure);
+  Client::Callbacks callbacks();
   void on_line(Client& client, std::string_view line);
+  void carry_out(Client& client, std::uint64_t token, const Request& request, bool again);
   void subscribe(Client& client, std::uint64_t token, const Request& request);
   void bury() {
     std::erase_if(clients_, [](const auto& entry) { return entry.second->dead(); });
@@ -59,7 +69,8 @@ class SocketServer final : public Server {
   std::unique_ptr<Poll> poll_;
   std::map<std::uint64_t, std::unique_ptr<Client>> clients_;
   std::uint64_t next_client_ = 1;
-  Timer burial_;  // dead clients go in a turn of their own: who killed them may still be on the stack
+  bool asleep_ = false;  // restored, and not resumed yet
+  Timer burial_;         // dead clients go in a turn of their own: who killed them may still be on the stack
   Timer accept_again_;
   // Expires with the server, so that answers which come later are dropped.
   std::shared_ptr<SocketServer*> alive_ = std::make_shared<SocketServer*>(this);
@@ -108,11 +119,14 @@ void SocketServer::admit(Descriptor fd) {
                                      " clients are connected, which is the limit; close one of them"});
   }
   const std::uint64_t id = next_client_++;
-  auto client = Client::create(loop_, std::move(fd), *peer, id, limits_,
-                               {[this](Client& from, std::string_view line) { on_line(from, line); },
-                                [this](Client&) { burial_.start(Duration::zero(), [this] { bury(); }); }});
+  auto client = Client::create(loop_, std::move(fd), *peer, id, limits_, callbacks());
   if (!client) return log::warn("control: client refused", {{"error", client.error().message}});
   clients_.emplace(id, std::move(*client));
+}
+
+Client::Callbacks SocketServer::callbacks() {
+  return {[this](Client& from, std::string_view line) { on_line(from, line); },
+          [this](Client&) { burial_.start(Duration::zero(), [this] { bury(); }); }};
 }
 
 void SocketServer::on_line(Client& client, std::string_view line) {
@@ -121,14 +135,35 @@ void SocketServer::on_line(Client& client, std::string_view line) {
     if (!request.error().id.empty()) client.send(write_failure(request.error().id, request.error().failure));
     return;
   }
-  if (client.outstanding() >= limits_.outstanding) {
+  if (client.requests().size() >= limits_.outstanding) {
     return client.send(write_failure(
         request->id, {ErrorCode::kFailed, std::to_string(limits_.outstanding) +
                                               " requests are outstanding, which is the limit"}));
   }
-  const std::uint64_t token = client.begin(request->id);
-  if (std::holds_alternative<SubscribeCall>(request->call)) return subscribe(client, token, *request);
-  dispatch(*request, commands_,
+  if (client.outstanding_bytes() + line.size() > limits_.outstanding_bytes) {
+    return client.send(write_failure(
+        request->id, {ErrorCode::kFailed, "requests of " + std::to_string(client.outstanding_bytes()) +
+                                              " bytes are outstanding; the limit is " +
+                                              std::to_string(limits_.outstanding_bytes)}));
+  }
+  // Whoever names a program has it run by relayd's own user.
+  const auto* upgrade = std::get_if<UpgradeCall>(&request->call);
+  const bool own = client.peer().uid == 0 || client.peer().uid == ::geteuid();
+  if (upgrade != nullptr && !upgrade->binary.empty() && !own) {
+    return client.send(write_failure(
+        request->id,
+        {ErrorCode::kNotPermitted,
+         "only root and relayd's own user may name the executable; without --binary it is the one "
+         "that is now at relayd's path"}));
+  }
+  carry_out(client, client.begin(request->id, std::string(line)), *request, false);
+}
+
+void SocketServer::carry_out(Client& client, std::uint64_t token, const Request& request, bool again) {
+  if (std::holds_alternative<SubscribeCall>(request.call)) return subscribe(client, token, request);
+  // Client numbers go on over upgrades; 2^32 requests of one client lie between two of the same ticket.
+  const Asked asked{client.id() << 32 | (token & 0xffffffff), again};
+  dispatch(request, asked, commands_,
            [alive = std::weak_ptr(alive_), id = client.id(), token](const std::string& answer) {
              const auto server = alive.lock();
              if (!server) return;
@@ -162,14 +197,84 @@ void SocketServer::publish(const Event& event) {
   }
 }
 
+Result<void> SocketServer::adopt_listener(std::uint64_t next_client) {
+  asleep_ = true;
+  next_client_ = std::max(next_client_, next_client);
+  auto listening = listen();
+  if (listening) {
+    poll_->stop();
+  } else {
+    file_.disown();
+  }
+  return listening;
+}
+
+// It was permitted when it came. What is no client's connection at all is not ours to close.
+void SocketServer::adopt(ClientRecord record, std::set<int>& taken) {
+  const auto drop = [&](const std::string& why) {
+    log::warn("control: client lost by the upgrade",
+              {{"client", record.id}, {"descriptor", record.fd}, {"error", why}});
+  };
+  if (!is_connection(record.fd) || !taken.insert(record.fd).second) {
+    return drop("its descriptor is no connection of the control socket, or another client's");
+  }
+  Descriptor fd(record.fd);
+  const auto peer = peer_of(fd.get());
+  if (!peer) return drop(peer.error().message);
+  const std::uint64_t id = record.id;
+  if (clients_.contains(id)) return drop("another client has its number");
+  auto client = Client::restore(loop_, std::move(fd), *peer, std::move(record), limits_, callbacks());
+  if (!client) return drop(client.error().message);
+  next_client_ = std::max(next_client_, id + 1);
+  clients_.emplace(id, std::move(*client));
+}
+
+void SocketServer::resume() {
+  if (!std::exchange(asleep_, false)) return;
+  struct Pending {
+    std::uint64_t client;
+    std::uint64_t token;
+    std::string line;
+  };
+  std::vector<Pending> pending;
+  for (const auto& [id, client] : clients_) {
+    for (const auto& [token, request] : client->requests()) pending.push_back({id, token, request.line});
+  }
+  for (const auto& [id, client] : clients_) client->wake();
+  for (const Pending& next : pending) {
+    Client& client = *clients_.at(next.client);
+    const auto request = parse_request(next.line);
+    if (client.dead()) continue;
+    if (request) {
+      carry_out(client, next.token, *request, true);
+    } else {  // another version's, which knew more
+      client.answer(next.token, write_failure(request.error().id, request.error().failure));
+    }
+  }
+  for (const auto& [id, client] : clients_) client->read_on();
+  poll_->set_events(UV_READABLE);
+}
+
+ServerRecord SocketServer::save() const {
+  ServerRecord record;
+  file_.save(record);
+  record.group = group_;
+  record.next_client = next_client_;
+  for (const auto& [id, client] : clients_) {
+    if (!client->dead()) record.clients.push_back(client->save());
+  }
+  return record;
+}
+
 SocketServer::~SocketServer() {
   alive_.reset();
   poll_.reset();
   for (const auto& [id, client] : clients_) {
+    if (asleep_) client->wake();
     const auto requests = client->requests();  // a copy: answering takes them out
     for (const auto& [token, request] : requests) {
       client->answer(token,
-                     write_failure(request, {ErrorCode::kFailed, "relayd ended before this was done"}));
+                     write_failure(request.id, {ErrorCode::kFailed, "relayd ended before this was done"}));
     }
   }
   const TimePoint end = monotonic_now() + limits_.last_flush;
@@ -184,19 +289,39 @@ SocketServer::~SocketServer() {
   }
 }
 
+Result<std::optional<gid_t>> group_of(const ServerOptions& options) {
+  if (options.group.empty()) return std::nullopt;
+  return group_by_name(options.group);
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Server>> Server::start(Loop& loop, const ServerOptions& options, Commands& commands) {
-  std::optional<gid_t> group;
-  if (!options.group.empty()) {
-    auto found = group_by_name(options.group);
-    if (!found) return std::unexpected(found.error());
-    group = *found;
+  const auto group = group_of(options);
+  if (!group) return std::unexpected(group.error());
+  auto file = SocketFile::create(options, *group);
+  if (!file) return std::unexpected(file.error());
+  auto server = std::make_unique<SocketServer>(loop, options, std::move(*file), *group, commands);
+  if (auto listening = server->listen(); !listening) return std::unexpected(listening.error());
+  return server;
+}
+
+Result<std::unique_ptr<Server>> Server::restore(Loop& loop, const ServerOptions& options, ServerRecord record,
+                                                Commands& commands) {
+  // Not looked up anew: the group may have gone since, or nobody may tell at this moment.
+  std::optional<gid_t> group = record.group;
+  if (!group && !options.group.empty()) {
+    const auto found = group_of(options);
+    if (!found) log::warn("control: only root and relayd's own user may connect: " + found.error().message);
+    if (found) group = *found;
   }
-  auto file = SocketFile::create(options, group);
+  auto file = SocketFile::adopt(record);
   if (!file) return std::unexpected(file.error());
   auto server = std::make_unique<SocketServer>(loop, options, std::move(*file), group, commands);
-  if (auto listening = server->listen(); !listening) return std::unexpected(listening.error());
+  if (auto adopted = server->adopt_listener(record.next_client); !adopted)
+    return std::unexpected(adopted.error());
+  std::set<int> taken;
+  for (ClientRecord& client : record.clients) server->adopt(std::move(client), taken);
   return server;
 }
 

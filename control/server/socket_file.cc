@@ -1,7 +1,9 @@
 #include "control/server/socket_file.h"
 
-#include <fcntl.h>
+#include <sys/un.h>
 #include <unistd.h>
+
+#include <cstring>
 
 #include "proxy/base/address.h"
 
@@ -70,6 +72,32 @@ Result<SocketFile> SocketFile::create(const ServerOptions& options, std::optiona
   if (::chmod(path.c_str(), mode) != 0) return fail_errno("control socket " + path + ": cannot set its mode");
   if (::listen(file.fd(), kBacklog) != 0) return fail_errno("control socket " + path);
   return file;
+}
+
+Result<SocketFile> SocketFile::adopt(const ServerRecord& record) {
+  const std::string what = "control socket " + record.path + ": descriptor " + std::to_string(record.fd);
+  int listens = 0;
+  socklen_t length = sizeof listens;
+  if (::getsockopt(record.fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) != 0) return fail_errno(what);
+  sockaddr_un bound{};
+  length = sizeof bound;
+  if (::getsockname(record.fd, reinterpret_cast<sockaddr*>(&bound), &length) != 0) return fail_errno(what);
+  const auto address = SocketAddress::unix_path(record.path);
+  if (!address) return std::unexpected(address.error());
+  if (listens == 0 || length != address->length() || std::memcmp(&bound, address->get(), length) != 0) {
+    return fail(what + " is another socket, or does not listen");
+  }
+  SocketFile file(Descriptor(record.fd), record.path);
+  file.device_ = record.device;
+  file.inode_ = record.inode;
+  return file;
+}
+
+void SocketFile::save(ServerRecord& record) const {
+  record.fd = socket_.get();
+  record.path = path_;
+  record.device = device_;
+  record.inode = inode_;
 }
 
 SocketFile::~SocketFile() {

@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "control/server/record.h"
 #include "control/server/server.h"
 #include "proxy/base/descriptor.h"
 
@@ -14,12 +15,19 @@ namespace relayd::control {
 class SocketFile {
  public:
   static Result<SocketFile> create(const ServerOptions& options, std::optional<gid_t> group);
+  // Takes over one that was written down: the file is left as it is. Where the descriptor is not that socket,
+  // nothing is taken.
+  static Result<SocketFile> adopt(const ServerRecord& record);
   SocketFile(SocketFile&&) = default;
   SocketFile& operator=(SocketFile&&) = delete;
   ~SocketFile();
 
   int fd() const { return socket_.get(); }
   const std::string& path() const { return path_; }
+  // Into its part of the record.
+  void save(ServerRecord& record) const;
+  // Leaves the socket open and the file where it is, for whoever owned them before.
+  void disown() { static_cast<void>(socket_.release()); }
 
  private:
   SocketFile(Descriptor socket, std::string path) : socket_(std::move(socket)), path_(std::move(path)) {}

@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <stdexcept>
 #include <string>
 
 #include "proxy/backend/keeper.h"
@@ -58,11 +59,26 @@ Result<std::unique_ptr<Child>> Child::start(Loop& loop, Keeper& keeper, const Pr
   }
   auto spawned = spawn(program, streams, keeper.channel());
   if (!spawned) return std::unexpected(spawned.error());
-  std::unique_ptr<Child> child(new Child(keeper, std::move(*spawned), std::move(exited)));
+  return watch(loop, keeper, std::move(*spawned), std::move(exited));
+}
+
+std::unique_ptr<Child> Child::adopt(Loop& loop, Keeper& keeper, pid_t pid, Descriptor pidfd,
+                                    std::function<void(const ExitReport&)> exited) {
+  auto adopted = watch(loop, keeper, {pid, std::move(pidfd)}, std::move(exited));
+  if (!adopted) throw std::runtime_error("cannot watch a process: " + adopted.error().message);
+  return std::move(*adopted);
+}
+
+Result<std::unique_ptr<Child>> Child::watch(Loop& loop, Keeper& keeper, Spawned spawned,
+                                            std::function<void(const ExitReport&)> exited) {
+  std::unique_ptr<Child> child(new Child(keeper, std::move(spawned), std::move(exited)));
   Child* const self = child.get();
-  auto watch = Poll::create(loop, child->pidfd_.get(), UV_READABLE, [self](int) { self->on_end(); });
-  if (!watch) return std::unexpected(watch.error());
-  child->watch_ = std::move(*watch);
+  auto poll = Poll::create(loop, child->pidfd_.get(), UV_READABLE, [self](int) { self->on_end(); });
+  if (!poll) {
+    if (is_taken_over(child->pidfd_.get())) child->reaped_ = true;  // it goes back as it is
+    return std::unexpected(poll.error());
+  }
+  child->watch_ = std::move(*poll);
   own_children::add(child->pid_, [self] { self->on_end(); });
   return child;
 }
@@ -118,6 +134,17 @@ void Child::on_end() {
   report.status = result == 0 ? info.si_status : 255;
   const auto callback = std::move(exited_);
   callback(report);
+}
+
+void end_stray(Keeper& keeper, pid_t pid) {
+  ::kill(-pid, SIGKILL);
+  ::kill(pid, SIGKILL);
+  keeper.forget_group(pid);  // before the reaping
+  own_children::add(pid, [pid] { reap_leftover(pid); });
+  const Descriptor pidfd = open_pidfd(pid);
+  if (pidfd) has_ended(pidfd.get(), kReapPatienceMs);
+  leftovers().push_back(pid);
+  reap_leftovers();
 }
 
 }  // namespace relayd::backend

@@ -18,12 +18,17 @@ class Child {
   static Result<std::unique_ptr<Child>> start(Loop& loop, Keeper& keeper, const Program& program,
                                               const Streams& streams,
                                               std::function<void(const ExitReport&)> exited);
+  // Of a process that a former image of relayd has started, and this one is the parent of. Where it has ended
+  // meanwhile, `exited` tells so. Throws std::runtime_error where it cannot be watched.
+  static std::unique_ptr<Child> adopt(Loop& loop, Keeper& keeper, pid_t pid, Descriptor pidfd,
+                                      std::function<void(const ExitReport&)> exited);
   // Kills the group if the process has not been reaped.
   ~Child();
   Child(const Child&) = delete;
   Child& operator=(const Child&) = delete;
 
   pid_t pid() const { return pid_; }
+  int pidfd() const { return pidfd_.get(); }
   // Asked of the kernel now; false also before `exited` has run.
   bool alive() const;
   // To the process alone.
@@ -33,6 +38,8 @@ class Child {
 
  private:
   Child(Keeper& keeper, Spawned spawned, std::function<void(const ExitReport&)> exited);
+  static Result<std::unique_ptr<Child>> watch(Loop& loop, Keeper& keeper, Spawned spawned,
+                                              std::function<void(const ExitReport&)> exited);
   void on_end();
 
   Keeper& keeper_;
@@ -42,5 +49,9 @@ class Child {
   std::unique_ptr<Poll> watch_;
   bool reaped_ = false;
 };
+
+// Ends a process, and its group, that a former image of relayd had started for a purpose that is gone. It is
+// reaped when it has ended.
+void end_stray(Keeper& keeper, pid_t pid);
 
 }  // namespace relayd::backend

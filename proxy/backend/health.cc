@@ -72,54 +72,60 @@ HealthPlan plan_health(const config::Service& service) {
 }
 
 HealthRecord::Verdict HealthRecord::succeeded() {
-  last_error_.clear();
-  failures_ = 0;
-  switch (std::exchange(state_, State::kWell)) {
-    case State::kStarting:
+  state_.last_error.clear();
+  state_.failures = 0;
+  switch (std::exchange(state_.standing, HealthState::Standing::kWell)) {
+    case HealthState::Standing::kStarting:
       return Verdict::kReady;
-    case State::kUnwell:
+    case HealthState::Standing::kUnwell:
       return Verdict::kHealthy;
-    case State::kWell:
+    case HealthState::Standing::kWell:
       break;
   }
   return Verdict::kNothing;
 }
 
 HealthRecord::Verdict HealthRecord::failed(std::string error) {
-  last_error_ = std::move(error);
-  ++tries_;
-  if (state_ != State::kWell || ++failures_ < kFailuresInARow) return Verdict::kNothing;
-  state_ = State::kUnwell;
+  state_.last_error = std::move(error);
+  ++state_.tries;
+  if (state_.standing != HealthState::Standing::kWell || ++state_.failures < kFailuresInARow)
+    return Verdict::kNothing;
+  state_.standing = HealthState::Standing::kUnwell;
   return Verdict::kUnhealthy;
 }
 
 HealthRecord::Verdict HealthRecord::notified() {
-  if (!plan_.ready_by_notify || state_ != State::kStarting) return Verdict::kNothing;
-  believed_ = true;
+  if (!plan_.ready_by_notify || state_.standing != HealthState::Standing::kStarting) return Verdict::kNothing;
+  state_.believed = true;
   return succeeded();
 }
 
 std::optional<Duration> HealthRecord::next() const {
-  if (believed_ || plan_.kind == HealthPlan::Kind::kNotify || plan_.kind == HealthPlan::Kind::kNone)
+  if (state_.believed || plan_.kind == HealthPlan::Kind::kNotify || plan_.kind == HealthPlan::Kind::kNone)
     return {};
-  if (state_ != State::kStarting) {
+  if (state_.standing != HealthState::Standing::kStarting) {
     if (plan_.interval == Duration::zero() || plan_.kind == HealthPlan::Kind::kAccept) return {};
     return plan_.interval;
   }
   const Duration longest = plan_.interval == Duration::zero()
                                ? kLongestPause
                                : std::clamp(plan_.interval, kFirstPause, kLongestPause);
-  return std::min(kFirstPause * (1 + tries_ / 4), longest);  // a few quick ones, then slower
+  return std::min(kFirstPause * (1 + state_.tries / 4), longest);  // a few quick ones, then slower
 }
 
 HealthMonitor::HealthMonitor(Loop& loop, const HealthPlan& plan,
-                             std::function<std::unique_ptr<Probe>()> make_probe, Events events)
+                             std::function<std::unique_ptr<Probe>()> make_probe, Events events,
+                             HealthState state)
     : plan_(plan),
-      record_(plan),
+      record_(plan, std::move(state)),
       make_probe_(std::move(make_probe)),
       events_(std::move(events)),
       timer_(loop) {
   if (plan_.kind == HealthPlan::Kind::kNotify) return;
+  if (record_.state().standing != HealthState::Standing::kStarting) {
+    if (const auto pause = record_.next()) timer_.start(*pause, [this] { try_once(); });
+    return;
+  }
   timer_.start(Duration::zero(), [this] {
     if (plan_.kind == HealthPlan::Kind::kNone) return conclude(record_.succeeded());
     try_once();

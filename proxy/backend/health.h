@@ -6,6 +6,7 @@
 #include <string>
 
 #include "proxy/backend/probe.h"
+#include "proxy/backend/record.h"
 #include "proxy/config/config.h"
 
 namespace relayd::backend {
@@ -35,7 +36,9 @@ class HealthRecord {
  public:
   enum class Verdict { kNothing, kReady, kUnhealthy, kHealthy };
 
-  explicit HealthRecord(const HealthPlan& plan) : plan_(plan) {}
+  explicit HealthRecord(const HealthPlan& plan, HealthState state = {})
+      : plan_(plan), state_(std::move(state)) {}
+  const HealthState& state() const { return state_; }
   Verdict succeeded();
   // `count` of kFailuresInARow failures make a ready instance unhealthy; one success makes it well again.
   Verdict failed(std::string error);
@@ -44,17 +47,13 @@ class HealthRecord {
   // From the end of one check to the start of the next; empty: no more checks.
   std::optional<Duration> next() const;
   // Of the last check; empty where it was well.
-  const std::string& last_error() const { return last_error_; }
+  const std::string& last_error() const { return state_.last_error; }
 
   static constexpr int kFailuresInARow = 3;
 
  private:
   HealthPlan plan_;
-  enum class State { kStarting, kWell, kUnwell } state_ = State::kStarting;
-  bool believed_ = false;  // ready by READY=1: never checked again
-  int failures_ = 0;       // in a row
-  int tries_ = 0;          // before ready
-  std::string last_error_;
+  HealthState state_;
 };
 
 // Runs the checks of one instance. Callbacks run on the loop; this may be destroyed inside them.
@@ -69,9 +68,12 @@ class HealthMonitor {
     std::function<void(const std::string&)> failed = nullptr;
   };
 
-  // `make_probe` is not called for the kinds kNotify and kNone. The first check starts when the loop runs.
+  // `make_probe` is not called for the kinds kNotify and kNone. The first check starts when the loop runs;
+  // with a `state` that is not kStarting, of another image of relayd, the next one follows after its
+  // interval.
   HealthMonitor(Loop& loop, const HealthPlan& plan, std::function<std::unique_ptr<Probe>()> make_probe,
-                Events events);
+                Events events, HealthState state = {});
+  const HealthState& state() const { return record_.state(); }
   // READY=1 of the app. May call back at once.
   void notified();
   const std::string& last_error() const { return record_.last_error(); }

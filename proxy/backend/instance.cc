@@ -43,11 +43,14 @@ struct Instance::Impl {
         listening(std::move(l)) {}
 
   Result<void> start();
-  Result<void> take_address(const std::optional<Identity>& identity);
+  Result<void> resume(const ProcessState& state);
+  Result<void> take_address(const std::optional<Identity>& user);
   Result<void> take_listening_socket();
   std::vector<PassedSocket> sockets() const;
-  Result<void> launch(const std::optional<Identity>& identity);
-  Result<void> begin_checks(const Program& frame, const Placement& placement);
+  Result<void> launch();
+  Placement placement() const;
+  Result<Program> frame(const Placement& place) const;
+  Result<void> begin_checks(const Program& frame, const Placement& placement, HealthState state = {});
   void on_notify(const NotifyMessage& message);
   void on_ready();
   void on_exit(const ExitReport& report);
@@ -65,6 +68,7 @@ struct Instance::Impl {
   const InstanceEvents events;
 
   SocketAddress address;
+  std::optional<Identity> identity;  // whom it runs as; none: relayd's own user
   std::string status_text;
   std::string last_stderr;       // after the exit
   std::string last_check_error;  // after the checks have ended
@@ -81,17 +85,18 @@ struct Instance::Impl {
 
 Result<void> Instance::Impl::start() {
   const config::Backend& backend = definition->service.backend;
-  const auto identity = find_identity(backend.user, backend.group);
-  if (!identity) return std::unexpected(identity.error());
-  if (auto done = take_address(*identity); !done) return done;
+  auto found = find_identity(backend.user, backend.group);
+  if (!found) return std::unexpected(found.error());
+  identity = std::move(*found);
+  if (auto done = take_address(identity); !done) return done;
   auto socket =
       NotifySocket::create(context.loop, [this](const NotifyMessage& message) { on_notify(message); });
   if (!socket) return std::unexpected(socket.error());
   notify = std::move(*socket);
-  return launch(*identity);
+  return launch();
 }
 
-Result<void> Instance::Impl::take_address(const std::optional<Identity>& identity) {
+Result<void> Instance::Impl::take_address(const std::optional<Identity>& user) {
   switch (definition->service.backend.address) {
     case config::AddressKind::kPort: {
       auto lease = PortLease::take();
@@ -101,8 +106,8 @@ Result<void> Instance::Impl::take_address(const std::optional<Identity>& identit
       return {};
     }
     case config::AddressKind::kSocket: {
-      auto made = SocketFolder::create(context.runtime_directory, definition->service.name, generation, index,
-                                       identity);
+      auto made =
+          SocketFolder::create(context.runtime_directory, definition->service.name, generation, index, user);
       if (!made) return std::unexpected(made.error());
       auto path = made->address();
       if (!path) return std::unexpected(path.error());
@@ -143,13 +148,11 @@ std::vector<PassedSocket> Instance::Impl::sockets() const {
   return passed;
 }
 
-Result<void> Instance::Impl::launch(const std::optional<Identity>& identity) {
-  const bool own_address = definition->service.backend.address != config::AddressKind::kHandoff;
-  const Placement placement{generation, index, address, notify->address(), own_address};
-  const rlimit original{context.original_nofile_soft, context.original_nofile_hard};
-  auto program = program_frame(*definition, placement, identity, original, inherited_environment(::environ));
+Result<void> Instance::Impl::launch() {
+  const Placement place = placement();
+  auto program = frame(place);
   if (!program) return std::unexpected(program.error());
-  auto command = expand_command(definition->service.backend.command, "backend.command", placement);
+  auto command = expand_command(definition->service.backend.command, "backend.command", place);
   if (!command) return std::unexpected(command.error());
   program->command = std::move(*command);
 
@@ -165,10 +168,52 @@ Result<void> Instance::Impl::launch(const std::optional<Identity>& identity) {
   child = std::move(*started);
   pid = child->pid();
   notify->accept_from(pid);
-  return begin_checks(*program, placement);
+  return begin_checks(*program, place);
 }
 
-Result<void> Instance::Impl::begin_checks(const Program& frame, const Placement& placement) {
+Placement Instance::Impl::placement() const {
+  const bool own_address = definition->service.backend.address != config::AddressKind::kHandoff;
+  return {generation, index, address, notify->address(), own_address};
+}
+
+Result<Program> Instance::Impl::frame(const Placement& place) const {
+  const rlimit original{context.original_nofile_soft, context.original_nofile_hard};
+  return program_frame(*definition, place, identity, original, inherited_environment(::environ));
+}
+
+Result<void> Instance::Impl::resume(const ProcessState& state) {
+  address = state.address;
+  status_text = state.status_text;
+  last_check_error = state.last_check_error;
+  pid = state.pid;
+  if (state.port != 0) port = PortLease::adopt(state.port);
+  if (!state.folder.empty()) folder = SocketFolder::adopt(state.folder, Descriptor(state.folder_lock));
+  auto socket = NotifySocket::adopt(context.loop, Descriptor(state.notify), state.notify_address,
+                                    [this](const NotifyMessage& message) { on_notify(message); });
+  if (!socket) return std::unexpected(socket.error());
+  notify = std::move(*socket);
+  notify->accept_from(pid);
+  auto tail = StderrTail::create(context.loop, Descriptor(state.stderr_pipe), STDERR_FILENO);
+  if (!tail) return std::unexpected(tail.error());
+  stderr_tail = std::move(*tail);
+  stderr_tail->restore(state.stderr_tail, state.stderr_pending);
+  auto adopted = Child::adopt(context.loop, context.keeper, pid, Descriptor(state.pidfd),
+                              [this](const ExitReport& report) { on_exit(report); });
+  child = std::move(adopted);
+  if (!state.health) return {};
+  // Nothing is looked up anew: a user may have gone since.
+  if (state.user) {
+    const auto& user = *state.user;
+    identity = Identity{user.uid, user.gid, {user.groups.begin(), user.groups.end()}, user.name, user.home};
+  }
+  const Placement place = placement();
+  auto program = frame(place);
+  if (!program) return std::unexpected(program.error());
+  return begin_checks(*program, place, *state.health);
+}
+
+Result<void> Instance::Impl::begin_checks(const Program& frame, const Placement& placement,
+                                          HealthState state) {
   const HealthPlan plan = plan_health(definition->service);
   const int socket = listening ? listening->get() : -1;
   auto make = probe_maker(context, *definition, plan, placement, frame, socket);
@@ -177,7 +222,8 @@ Result<void> Instance::Impl::begin_checks(const Program& frame, const Placement&
   told.ready = [this] { on_ready(); };
   told.unhealthy = events.unhealthy;
   told.healthy = events.healthy;
-  health = std::make_unique<HealthMonitor>(context.loop, plan, std::move(*make), std::move(told));
+  health = std::make_unique<HealthMonitor>(context.loop, plan, std::move(*make), std::move(told),
+                                           std::move(state));
   return {};
 }
 
@@ -222,6 +268,35 @@ Result<void> Instance::start() {
     impl_->child.reset();
     return fail("cannot start " + impl_->name() + ": " + started.error().message, started.error().code);
   }
+  return {};
+}
+
+InstanceRecord Instance::save() const {
+  ProcessState state;
+  state.pid = impl_->pid;
+  state.pidfd = impl_->child->pidfd();
+  state.address = impl_->address;
+  state.port = impl_->port.port();
+  state.folder = impl_->folder.path();
+  state.folder_lock = impl_->folder.lock();
+  state.notify = impl_->notify->fd();
+  state.notify_address = impl_->notify->address();
+  state.stderr_pipe = impl_->stderr_tail->pipe();
+  state.stderr_tail = impl_->stderr_tail->kept();
+  state.stderr_pending = impl_->stderr_tail->pending();
+  state.status_text = impl_->status_text;
+  state.last_check_error = impl_->last_check_error;
+  if (impl_->health) state.health = impl_->health->state();
+  if (const auto& who = impl_->identity)
+    state.user = {who->uid, who->gid, {who->groups.begin(), who->groups.end()}, who->name, who->home};
+  return {.process = std::move(state), .target = std::nullopt};
+}
+
+Result<void> Instance::resume(const InstanceRecord& record) {
+  if (!record.process) return fail("the record of " + impl_->name() + " is not that of a process");
+  auto resumed = impl_->resume(*record.process);
+  if (!resumed)
+    return fail("cannot go on with " + impl_->name() + ": " + resumed.error().message, resumed.error().code);
   return {};
 }
 

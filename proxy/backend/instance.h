@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "proxy/backend/record.h"
 #include "proxy/base/address.h"
 #include "proxy/base/loop.h"
 #include "proxy/config/config.h"
@@ -77,6 +78,10 @@ class AnyInstance {
   AnyInstance& operator=(const AnyInstance&) = delete;
 
   virtual Result<void> start() = 0;
+  // For an upgrade of relayd. save() changes nothing; in the next image resume() takes the place of start(),
+  // and owns the record's descriptors. What is no record of its kind is an error.
+  virtual InstanceRecord save() const = 0;
+  virtual Result<void> resume(const InstanceRecord& record) = 0;
   virtual void stop() = 0;
   virtual void kill() = 0;
   virtual bool alive() const = 0;
@@ -106,6 +111,8 @@ class Instance final : public AnyInstance {
   // Allocates the address, spawns, begins to check. The error names stage and errno ("exec gunicorn: No such
   // file …").
   Result<void> start() override;
+  InstanceRecord save() const override;
+  Result<void> resume(const InstanceRecord& record) override;
   // Sends stop_signal to the process itself, not to its group (workers that die on a signal meant for their
   // master lose requests); ends the checks. KILL after kill_timeout is the caller's.
   void stop() override;

@@ -113,6 +113,11 @@ Result<Keeper> Keeper::start() {
   return keeper;
 }
 
+Keeper Keeper::adopt(const KeeperRecord& record) {
+  own_children::add(record.pid, [pid = record.pid] { reap(pid); });
+  return Keeper(record.pid, Descriptor(record.channel), Descriptor(record.pidfd));
+}
+
 Keeper::Keeper(Keeper&& other) noexcept
     : pid_(std::exchange(other.pid_, -1)),
       channel_(std::move(other.channel_)),

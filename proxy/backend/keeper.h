@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 
+#include "proxy/backend/record.h"
 #include "proxy/base/descriptor.h"
 #include "proxy/base/error.h"
 
@@ -25,6 +26,10 @@ class Keeper {
   Keeper(Keeper&&) noexcept;
   Keeper& operator=(Keeper&&) noexcept;
   ~Keeper();  // the keeper ends, and kills what is still registered
+
+  // For an upgrade of relayd, which the keeper does not notice; adopted by one image at a time.
+  KeeperRecord save() const { return {pid_, channel_.get(), pidfd_.get()}; }
+  static Keeper adopt(const KeeperRecord& record);
 
   pid_t pid() const { return pid_; }
   // The descriptor over which a child, between fork and exec, registers its own group, so that no moment is

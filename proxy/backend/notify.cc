@@ -76,8 +76,13 @@ Result<std::unique_ptr<NotifySocket>> NotifySocket::create(
   }
   const auto address = local_address(socket.get());
   if (!address) return std::unexpected(address.error());
+  return adopt(loop, std::move(socket), address->path(), std::move(received));
+}
+
+Result<std::unique_ptr<NotifySocket>> NotifySocket::adopt(
+    Loop& loop, Descriptor socket, std::string address, std::function<void(const NotifyMessage&)> received) {
   std::unique_ptr<NotifySocket> result(
-      new NotifySocket(std::move(socket), address->path(), std::move(received)));
+      new NotifySocket(std::move(socket), std::move(address), std::move(received)));
   NotifySocket* const self = result.get();
   auto watch = Poll::create(loop, self->socket_.get(), UV_READABLE, [self](int) { self->receive(); });
   if (!watch) return std::unexpected(watch.error());

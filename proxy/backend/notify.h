@@ -31,10 +31,14 @@ class NotifySocket {
   // `received` runs on the loop; the socket may be destroyed inside it.
   static Result<std::unique_ptr<NotifySocket>> create(Loop& loop,
                                                       std::function<void(const NotifyMessage&)> received);
+  // A socket of this class's making, in another image of relayd.
+  static Result<std::unique_ptr<NotifySocket>> adopt(Loop& loop, Descriptor socket, std::string address,
+                                                     std::function<void(const NotifyMessage&)> received);
   // From now on messages of this process and its group are taken; before, none are.
   void accept_from(pid_t leader) { leader_ = leader; }
   // The value of NOTIFY_SOCKET: "@00042".
   const std::string& address() const { return address_; }
+  int fd() const { return socket_.get(); }
 
  private:
   NotifySocket(Descriptor socket, std::string address, std::function<void(const NotifyMessage&)> received)

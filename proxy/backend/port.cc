@@ -108,6 +108,11 @@ Result<PortLease> PortLease::take_from(const std::vector<PortRange>& ranges) {
   return fail("no free TCP port is left on this machine for an instance: use 'address: socket'", EADDRINUSE);
 }
 
+PortLease PortLease::adopt(std::uint16_t port) {
+  leased().insert(port);
+  return PortLease(port);
+}
+
 void PortLease::reset() {
   if (port_ != 0) leased().erase(std::exchange(port_, 0));
 }

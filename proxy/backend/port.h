@@ -34,6 +34,9 @@ class PortLease {
   // The same, with the ranges to choose from given, in order of preference.
   static Result<PortLease> take_from(const std::vector<PortRange>& ranges);
 
+  // One that another image of relayd has taken.
+  static PortLease adopt(std::uint16_t port);
+
   PortLease() = default;
   PortLease(PortLease&& other) noexcept : port_(std::exchange(other.port_, 0)) {}
   PortLease& operator=(PortLease&& other) noexcept {

@@ -147,6 +147,12 @@ Result<SocketFolder> SocketFolder::create(const std::string& runtime_directory, 
   }
 }
 
+SocketFolder SocketFolder::adopt(std::string path, Descriptor lock) {
+  SocketFolder folder(std::move(path));
+  folder.lock_ = std::move(lock);
+  return folder;
+}
+
 void SocketFolder::reset() {
   if (path_.empty()) return;
   std::error_code ignored;  // nobody else can use what is left: its name is not used again

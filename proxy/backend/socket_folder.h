@@ -22,6 +22,10 @@ class SocketFolder {
   static Result<SocketFolder> create(const std::string& runtime_directory, const std::string& service,
                                      std::uint32_t generation, std::uint16_t instance,
                                      const std::optional<Identity>& identity);
+  // One of this class's making, in another image of relayd.
+  static SocketFolder adopt(std::string path, Descriptor lock);
+  const std::string& path() const { return path_; }
+  int lock() const { return lock_.get(); }
   SocketFolder() = default;
   SocketFolder(SocketFolder&& other) noexcept
       : path_(std::exchange(other.path_, {})), lock_(std::move(other.lock_)) {}

@@ -19,13 +19,20 @@ constexpr Duration kRetry{50};  // until the next look whether standard error ta
 }  // namespace
 
 Result<std::unique_ptr<StderrTail>> StderrTail::create(Loop& loop, Descriptor pipe, int copy_to) {
-  if (auto done = set_nonblocking(pipe.get(), true); !done) return std::unexpected(done.error());
   std::unique_ptr<StderrTail> result(new StderrTail(loop, std::move(pipe), copy_to));
+  if (!result->pipe_) return result;
+  if (auto done = set_nonblocking(result->pipe_.get(), true); !done) return std::unexpected(done.error());
   StderrTail* const self = result.get();
   auto watch = Poll::create(loop, self->pipe_.get(), UV_READABLE, [self](int) { self->on_readable(); });
   if (!watch) return std::unexpected(watch.error());
   result->watch_ = std::move(*watch);
   return result;
+}
+
+void StderrTail::restore(std::string tail, std::string pending) {
+  tail_ = std::move(tail);
+  pending_ = std::move(pending);
+  if (!pending_.empty()) pause();
 }
 
 // One read into the tail and the pending copy. False where there is nothing (more) to read now.
@@ -78,7 +85,7 @@ void StderrTail::on_readable() {
 }
 
 void StderrTail::pause() {
-  watch_->stop();
+  if (watch_ != nullptr) watch_->stop();
   again_.start(kRetry, [this] {
     if (watch_ != nullptr) watch_->set_events(UV_READABLE);
     on_readable();

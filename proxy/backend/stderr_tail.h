@@ -12,9 +12,16 @@ namespace relayd::backend {
 // Reads what a process writes to standard error: passes it on as it is, and keeps the end of it for messages.
 class StderrTail {
  public:
-  // Owns `pipe`, the reading end. `copy_to` (-1: nowhere) stays the caller's; it is never waited for: while
-  // it takes nothing, the pipe is not read, so that the process waits and not relayd.
+  // Owns `pipe`, the reading end; none: there is only what restore() brings. `copy_to` (-1: nowhere) stays
+  // the caller's; it is never waited for: while it takes nothing, the pipe is not read, so that the process
+  // waits and not relayd.
   static Result<std::unique_ptr<StderrTail>> create(Loop& loop, Descriptor pipe, int copy_to);
+
+  // What another image of relayd has kept of it; before anything else is called.
+  void restore(std::string tail, std::string pending);
+  int pipe() const { return pipe_.get(); }  // -1: every writer has closed it
+  const std::string& kept() const { return tail_; }
+  const std::string& pending() const { return pending_; }  // read, and not passed on yet
 
   // Reads what is in the pipe now (at most 256 KiB: a survivor may go on writing). For the end of the
   // process.

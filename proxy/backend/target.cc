@@ -51,12 +51,14 @@ struct Target::Impl {
   void look_up_within(Duration time);
   void resolved(Result<Resolved> result);
   void take(const std::vector<SocketAddress>& addresses);
-  Result<void> add(const SocketAddress& address);
+  Result<void> resume(const TargetState& state);
+  Result<void> add(const SocketAddress& address, HealthState health = {});
   Result<MakeProbe> probe_of(const SocketAddress& address);
   void set_well(const SocketAddress& address, bool well, const std::string& error);
   void check_failed(const SocketAddress& address, const std::string& error);
   void settle();
   void stop();
+  void tell_end();
   void tell(const char* type, const std::string& text) const {
     if (events.told) events.told(type, text);
   }
@@ -98,6 +100,32 @@ Result<void> Target::Impl::start() {
   port = target->port;
   if (!is_name()) return add(*target->address);
   look_up();
+  return {};
+}
+
+Result<void> Target::Impl::resume(const TargetState& state) {
+  const auto target = config::parse_target(name());
+  if (!target) return std::unexpected(target.error());
+  host = target->host;
+  port = target->port;
+  serving = state.serving;
+  first = state.first;
+  was_ready = state.was_ready;
+  final_error = state.final_error;
+  unresolved = state.unresolved;
+  if (state.ended) {
+    tell_end();
+    return {};
+  }
+  for (const TargetState::Place& before : state.places) {
+    if (auto added = add(before.address, before.health); !added) return added;
+    Place& place = *places.back();
+    place.error = before.error;
+    place.well = before.well;
+    place.tried = before.tried;
+    place.leaving = before.leaving;
+  }
+  if (is_name()) look_up();
   return {};
 }
 
@@ -147,7 +175,7 @@ void Target::Impl::take(const std::vector<SocketAddress>& addresses) {
   settle();
 }
 
-Result<void> Target::Impl::add(const SocketAddress& address) {
+Result<void> Target::Impl::add(const SocketAddress& address, HealthState health) {
   auto make = probe_of(address);
   if (!make) return std::unexpected(make.error());
   auto place = std::make_unique<Place>();
@@ -157,7 +185,8 @@ Result<void> Target::Impl::add(const SocketAddress& address) {
   told.healthy = told.ready;
   told.unhealthy = [this, address](const std::string& error) { set_well(address, false, error); };
   told.failed = [this, address](const std::string& error) { check_failed(address, error); };
-  place->health = std::make_unique<HealthMonitor>(context.loop, plan, std::move(*make), std::move(told));
+  place->health = std::make_unique<HealthMonitor>(context.loop, plan, std::move(*make), std::move(told),
+                                                  std::move(health));
   places.push_back(std::move(place));
   return {};
 }
@@ -247,6 +276,10 @@ void Target::Impl::settle() {
 void Target::Impl::stop() {
   if (ended) return;
   final_error = last_error();
+  tell_end();
+}
+
+void Target::Impl::tell_end() {
   ended = true;
   clock.stop();
   lookup.reset();
@@ -285,6 +318,26 @@ Target::Target(Context& context, std::shared_ptr<const Definition> definition, s
 Target::~Target() = default;
 
 Result<void> Target::start() { return impl_->start(); }
+InstanceRecord Target::save() const {
+  TargetState state;
+  for (const auto& place : impl_->places) {
+    state.places.push_back(
+        {place->address, place->error, place->well, place->tried, place->leaving, place->health->state()});
+  }
+  state.serving = impl_->serving;
+  state.first = impl_->first;
+  state.was_ready = impl_->was_ready;
+  state.ended = impl_->ended;
+  state.final_error = impl_->final_error;
+  state.unresolved = impl_->unresolved;
+  return {.process = std::nullopt, .target = std::move(state)};
+}
+
+Result<void> Target::resume(const InstanceRecord& record) {
+  if (!record.target) return fail("the record of target " + impl_->name() + " is not that of a target");
+  return impl_->resume(*record.target);
+}
+
 void Target::stop() { impl_->stop(); }
 bool Target::alive() const { return !impl_->ended; }
 const SocketAddress& Target::address() const { return impl_->first; }

@@ -27,6 +27,8 @@ class Target final : public AnyInstance {
   ~Target() override;
 
   Result<void> start() override;
+  InstanceRecord save() const override;
+  Result<void> resume(const InstanceRecord& record) override;
   // Ends the checks and reports `exited`: whoever runs it is not told.
   void stop() override;
   void kill() override { stop(); }

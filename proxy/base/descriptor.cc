@@ -8,8 +8,29 @@
 
 namespace relayd {
 
+namespace {
+
+std::vector<bool> kept_open;  // by number
+
+}  // namespace
+
+void keep_open(const std::vector<int>& descriptors) {
+  kept_open.clear();
+  for (const int fd : descriptors) {
+    if (fd < 0) continue;
+    if (kept_open.size() <= static_cast<std::size_t>(fd)) kept_open.resize(static_cast<std::size_t>(fd) + 1);
+    kept_open[static_cast<std::size_t>(fd)] = true;
+  }
+}
+
+bool is_taken_over(int fd) {
+  return fd >= 0 && static_cast<std::size_t>(fd) < kept_open.size() &&
+         kept_open[static_cast<std::size_t>(fd)];
+}
+
 void Descriptor::reset(int fd) {
-  if (fd_ >= 0 && fd_ != fd) ::close(fd_);  // on Linux the descriptor is gone even after EINTR (close(2))
+  if (fd_ >= 0 && fd_ != fd && (kept_open.empty() || !is_taken_over(fd_)))
+    ::close(fd_);  // on Linux the descriptor is gone even after EINTR (close(2))
   fd_ = fd;
 }
 

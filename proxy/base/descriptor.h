@@ -1,6 +1,7 @@
 #pragma once
 
 #include <utility>
+#include <vector>
 
 #include "proxy/base/error.h"
 
@@ -30,6 +31,12 @@ class Descriptor {
  private:
   int fd_ = -1;
 };
+
+// For the moment in which relayd takes another image's place (proxy/upgrade/take_over.h): these descriptors
+// are not closed by whoever owns them, as they may have to go back. An empty list ends that. Main thread,
+// without others.
+void keep_open(const std::vector<int>& descriptors);
+bool is_taken_over(int fd);  // it is one of them
 
 // Both ends of a pipe(2) made close-on-exec; extra flags (O_NONBLOCK, O_DIRECT) apply to both ends.
 struct PipeEnds {

@@ -81,6 +81,7 @@ class DaemonCommands final : public control::Commands {
     report.pid = ::getpid();
     report.uptime_ms = daemon_.uptime().count();
     report.threads = daemon_.threads();
+    report.upgrades = daemon_.upgrades().count();
     report.config_file = daemon_.config_file();
     if (!name.empty()) {
       const auto service = one(name);
@@ -94,8 +95,9 @@ class DaemonCommands final : public control::Commands {
     return report;
   }
 
-  void rollover(const RolloverRequest& request,
+  void rollover(const RolloverRequest& request, const control::Asked& asked,
                 std::function<void(Outcome<control::RolloverResult>)> done) override {
+    if (asked.again) return attach_to_rollover(asked.ticket, done);
     if (const auto refused = refuse_while_stopping()) return done(std::unexpected(*refused));
     const auto service = one(request.service);
     if (!service) return done(std::unexpected(service.error()));
@@ -106,20 +108,10 @@ class DaemonCommands final : public control::Commands {
         return done(
             refuse(ErrorCode::kInvalidParams, "mode is phased, hot or restart, not '" + *request.mode + "'"));
     }
-    const Daemon::Wish wish{mode, request.env, request.until_drained, request.targets};
+    const Daemon::Wish wish{mode, request.env, request.until_drained, request.targets, asked.ticket};
     if (request.dry_run) return done(plan(**service, wish));
     const std::string name = (*service)->name;
-    const auto taken = daemon_.rollover(**service, wish, [name, done](const rollover::Report& report) {
-      done(control::RolloverResult{name,
-                                   config::to_string(report.mode),
-                                   to_string(report.outcome),
-                                   report.reason,
-                                   report.from,
-                                   report.to,
-                                   report.duration.count(),
-                                   report.drained,
-                                   {}});
-    });
+    const auto taken = daemon_.rollover(**service, wish, reporting(name, done));
     if (taken) return;
     if (taken.error().code != EBUSY) {
       daemon_.journal().record(
@@ -181,15 +173,41 @@ class DaemonCommands final : public control::Commands {
     daemon_.budget_descriptors();
   }
 
-  void reload(std::function<void(Outcome<control::ReloadResult>)> done) override {
-    if (const auto refused = refuse_while_stopping()) return done(std::unexpected(*refused));
-    daemon_.reload(/*all=*/false, [done = std::move(done)](Result<Daemon::ReloadSummary> summary) {
+  void reload(const control::Asked& asked,
+              std::function<void(Outcome<control::ReloadResult>)> done) override {
+    const auto answer = [done](Result<Daemon::ReloadSummary> summary) {
       if (!summary) return done(refuse(summary.error()));
       if (!summary->failures.empty()) return done(refuse(ErrorCode::kFailed, summary->failures));
       const ReloadPlan& plan = summary->plan;
       done(control::ReloadResult{plan.roll_over, plan.add, plan.remove, plan.adjust, plan.unchanged,
                                  plan.needs_restart});
-    });
+    };
+    if (asked.again) {
+      if (!daemon_.attach_to_reload(asked.ticket, answer)) done(lost("reload"));
+      return;
+    }
+    if (const auto refused = refuse_while_stopping()) return done(std::unexpected(*refused));
+    daemon_.reload(/*all=*/false, asked.ticket, answer);
+  }
+
+  void upgrade(const UpgradeRequest& request, const control::Asked& asked,
+               std::function<void(Outcome<control::UpgradeResult>)> done) override {
+    const auto answer = [done](const Result<Upgrades::Done>& result) {
+      if (!result) return done(refuse(ErrorCode::kFailed, result.error().message));
+      control::UpgradeResult told;
+      told.from_version = result->from_version;
+      told.to_version = result->to_version;
+      told.binary = result->binary;
+      told.pid = ::getpid();
+      told.connections = result->connections;
+      told.silence_ms = result->silence_ms;
+      done(told);
+    };
+    if (asked.again) {
+      if (!daemon_.upgrades().attach(asked.ticket, answer)) done(lost("upgrade"));
+      return;
+    }
+    daemon_.upgrades().ask({asked.ticket, request.binary}, answer);
   }
 
   void connections(const std::string& name, std::optional<std::uint32_t> generation,
@@ -237,6 +255,36 @@ class DaemonCommands final : public control::Commands {
   std::vector<control::Event> recent_events() override { return daemon_.journal().recent(); }
 
  private:
+  using RolloverDone = std::function<void(Outcome<control::RolloverResult>)>;
+
+  static std::function<void(const rollover::Report&)> reporting(const std::string& name,
+                                                                const RolloverDone& done) {
+    return [name, done](const rollover::Report& report) {
+      done(control::RolloverResult{name,
+                                   config::to_string(report.mode),
+                                   to_string(report.outcome),
+                                   report.reason,
+                                   report.from,
+                                   report.to,
+                                   report.duration.count(),
+                                   report.drained,
+                                   {}});
+    };
+  }
+
+  void attach_to_rollover(std::uint64_t ticket, const RolloverDone& done) {
+    for (const auto& service : daemon_.services()) {
+      if (service->driver->attach(ticket, reporting(service->name, done))) return;
+    }
+    done(lost("rollover"));
+  }
+
+  // What was asked of a former image, and is not among what that one has left: its answer was on the way.
+  static std::unexpected<Failure> lost(const std::string& what) {
+    return refuse(ErrorCode::kFailed,
+                  "relayd was upgraded just as this " + what + " ended; `relayctl events` tells how");
+  }
+
   // The service meant; without a name, the only one.
   Outcome<HostedService*> one(const std::string& name) {
     std::string names;

@@ -51,11 +51,14 @@ Daemon::Daemon(CommandLine line, InheritedSockets inherited)
       inherited_(std::move(inherited)),
       config_(line_.config),
       threads_(config_.threads != 0 ? config_.threads : usable_cpus()),
-      context_{loop_, keeper_, "", limits_.original_soft, limits_.original_hard} {}
+      started_(monotonic_now()),
+      context_{loop_, keeper_, "", limits_.original_soft, limits_.original_hard},
+      upgrades_(std::make_unique<Upgrades>(*this, loop_)) {}
 
 Daemon::~Daemon() {
   server_.reset();
   commands_.reset();
+  upgrades_.reset();
   for (const auto& service : services_) service->driver.reset();
   data_plane_.reset();
   services_.clear();
@@ -66,9 +69,7 @@ Daemon::~Daemon() {
 }
 
 int Daemon::run() {
-  journal_.follow([this](const control::Event& event) {
-    if (server_) server_->publish(event);
-  });
+  follow_journal();
   for (const config::Service& service : config_.services) {
     if (const auto fit = rollover::Driver::check_definition(service, {}); !fit) {
       log::error(fit.error().message, {{"service", service.name}});
@@ -96,20 +97,11 @@ Result<void> Daemon::bind_and_start() {
     opened.push_back(std::move(*listeners));
   }
   const std::uint64_t for_clients = descriptors_for_clients(limits_.now, config_, threads_);
-  net::Events events;
-  events.drained = [this](net::ServiceId id, std::uint64_t token) {
-    for (const auto& service : services_) {
-      if (service->id == id && service->driver) return service->driver->drained(token);
-    }
-  };
   data_plane_ =
-      std::make_unique<net::DataPlane>(loop_, net::Options{threads_, for_clients}, std::move(events));
+      std::make_unique<net::DataPlane>(loop_, net::Options{threads_, for_clients, nullptr}, plane_events());
   commands_ = make_commands(*this);
-  control::ServerOptions options;
-  options.socket_path = places->control_socket;
-  options.mode = config_.control.mode;
-  options.group = config_.control.group;
-  auto server = control::Server::start(loop_, options, *commands_);
+  control_path_ = places->control_socket;
+  auto server = control::Server::start(loop_, server_options(), *commands_);
   if (!server) return std::unexpected(server.error());
   server_ = std::move(*server);
   backend::remove_stale_folders(
@@ -141,6 +133,30 @@ Result<void> Daemon::bind_and_start() {
   return {};
 }
 
+void Daemon::follow_journal() {
+  journal_.follow([this](const control::Event& event) {
+    if (server_) server_->publish(event);
+  });
+}
+
+net::Events Daemon::plane_events() {
+  net::Events events;
+  events.drained = [this](net::ServiceId id, std::uint64_t token) {
+    for (const auto& service : services_) {
+      if (service->id == id && service->driver) return service->driver->drained(token);
+    }
+  };
+  return events;
+}
+
+control::ServerOptions Daemon::server_options() const {
+  control::ServerOptions options;
+  options.socket_path = control_path_;
+  options.mode = config_.control.mode;
+  options.group = config_.control.group;
+  return options;
+}
+
 Result<void> Daemon::start(HostedService& hosted, const config::Service& service) {
   auto sockets = hosted.public_sockets(service);
   if (!sockets) return std::unexpected(sockets.error());
@@ -168,9 +184,7 @@ HostedService& Daemon::add_service(const config::Service& service, Listeners lis
   added.id = next_id_++;
   added.listeners = std::move(listeners);
   added.handed_over = service.backend.address == config::AddressKind::kHandoff;
-  added.steering = std::make_unique<SteeredService>(
-      loop_, steering_, *data_plane_, added.id,
-      [this, &added](const rollover::Happening& h) { journal_.record(added.name, h); });
+  make_steering(added);
   added.steering->set_addresses(added.accepting());
   added.driver =
       std::make_unique<rollover::Driver>(context_, *data_plane_, added.id, service, outside_of(added));
@@ -182,9 +196,16 @@ HostedService& Daemon::add_service(const config::Service& service, Listeners lis
   return added;
 }
 
+void Daemon::make_steering(HostedService& hosted) {
+  hosted.steering = std::make_unique<SteeredService>(
+      loop_, steering_, *data_plane_, hosted.id,
+      [this, &hosted](const rollover::Happening& h) { journal_.record(hosted.name, h); });
+}
+
 rollover::Driver::Outside Daemon::outside_of(HostedService& service) {
   rollover::Driver::Outside outside;
   outside.happened = [this, &service](const rollover::Happening& h) { journal_.record(service.name, h); };
+  outside.rollover_ended = [this, &service](const rollover::Report& r) { rollover_ended(service, r); };
   outside.want_rollover = [this, &service] {
     if (const auto taken = rollover(service, {}, nullptr); !taken) {
       journal_.record("reload_failed",
@@ -192,7 +213,10 @@ rollover::Driver::Outside Daemon::outside_of(HostedService& service) {
     }
   };
   outside.launch_failed = [this, &service](const std::string& why) { launch_failed(service, why); };
-  outside.route_changed = [&service] { service.has_served |= !service.driver->holding(); };
+  outside.route_changed = [this, &service] {
+    service.has_served |= !service.driver->holding();
+    if (std::ranges::all_of(services_, [](const auto& s) { return s->has_served; })) manager_.ready();
+  };
   outside.accepting_stopped = [&service] { service.listeners.clear(); };
   outside.stopped = [this, id = service.id] { service_stopped(id); };
   outside.steering = service.steering.get();
@@ -236,7 +260,9 @@ void Daemon::launch_failed(HostedService& service, const std::string& why) {
 
 void Daemon::stop(bool fast) {
   if (!stopping_) journal_.record("stopping", fast ? "relayd stops, fast" : "relayd drains and stops");
+  if (!stopping_) manager_.stopping();
   stopping_ = true;
+  upgrades_->refuse_all();
   for (const auto& service : services_) service->driver->stop(fast);
   end_if_all_stopped();
 }
@@ -248,8 +274,11 @@ void Daemon::service_stopped(net::ServiceId id) {
     end_if_all_stopped();
     return;
   }
-  // Taken out by a reload. The answer comes from the loop, so the driver is not destroyed inside its own
-  // call.
+  forget_service(id);
+}
+
+// Taken out by a reload. The answer comes from the loop, so the driver is not destroyed inside its own call.
+void Daemon::forget_service(net::ServiceId id) {
   data_plane_->remove_service(
       id, [this, id] { std::erase_if(services_, [id](const auto& service) { return service->id == id; }); });
 }

@@ -1,7 +1,11 @@
 #pragma once
 
+#include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -17,6 +21,10 @@
 #include "proxy/daemon/journal.h"
 #include "proxy/daemon/pid_file.h"
 #include "proxy/daemon/reload_plan.h"
+#include "proxy/daemon/service_manager.h"
+#include "proxy/daemon/upgrades.h"
+#include "proxy/upgrade/record.h"
+#include "proxy/upgrade/take_over.h"
 
 namespace relayd {
 
@@ -24,6 +32,8 @@ namespace relayd {
 class Daemon {
  public:
   Daemon(CommandLine line, InheritedSockets inherited);
+  // In the place of another image, whose descriptors it owns from here on; to be followed by take_over().
+  explicit Daemon(const upgrade::Record& record);
   ~Daemon();
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;
@@ -31,6 +41,19 @@ class Daemon {
   // Binds, starts the workers, the control socket and the first generations; runs until stopped. The exit
   // code.
   int run();
+
+  // ---- For an upgrade of relayd (record.cc, taking_over.cc) ----
+
+  // `plane`: what the data plane has told of itself. Changes nothing.
+  upgrade::Record save(net::PlaneRecord plane) const;
+  // Takes up what the record says, and touches nothing of it yet. `failure`: of the image that was to take
+  // this one's place. Throws std::runtime_error.
+  void take_over(const upgrade::Record& record, const std::optional<std::string>& failure);
+  // After upgrade::commit(): works until stopped. The exit code.
+  int go_on(const upgrade::Record& record);
+  Upgrades& upgrades() { return *upgrades_; }
+  backend::Keeper& keeper() { return keeper_; }
+  ServiceManager& manager() { return manager_; }
 
   // ---- For the commands of the control socket and for signals ----
 
@@ -46,6 +69,7 @@ class Daemon {
     std::map<std::string, std::string> env;
     bool until_drained = false;
     std::vector<std::string> targets;  // instead of the configured ones
+    std::uint64_t ticket = 0;          // of who waits (rollover::Driver::RolloverWaiter)
   };
   // Rolls one service over to its newest configuration; refusals are returned (EBUSY: another is in
   // progress).
@@ -59,7 +83,12 @@ class Daemon {
   };
   // Plans first, then does all or nothing. `all`: every service is rolled over (HUP), and one that is busy is
   // asked to once more when it is done; else only what changed, and a busy one refuses the whole (EBUSY).
-  void reload(bool all, std::function<void(Result<ReloadSummary>)> done);
+  // `ticket`: of who waits for it, 0 where nobody does over an upgrade of relayd.
+  void reload(bool all, std::uint64_t ticket, std::function<void(Result<ReloadSummary>)> done);
+  // Whoever has asked a former image for a reload that is in progress; false: nobody has by this ticket.
+  bool attach_to_reload(std::uint64_t ticket, std::function<void(Result<ReloadSummary>)> done);
+  // What HUP has come to.
+  void tell_of_hup(const Result<ReloadSummary>& summary);
   void stop(bool fast);
   bool stopping() const { return stopping_; }
 
@@ -73,9 +102,27 @@ class Daemon {
   const DescriptorLimits& descriptor_limits() const { return limits_; }
 
  private:
+  // A reload that has begun, until the last of its rollovers has ended.
+  struct Reload {
+    std::uint64_t ticket = 0;
+    ReloadSummary summary;
+    std::set<std::string> rolling =
+        {};  // services whose rollovers are awaited, by the reload's number as ticket
+    std::set<std::string> starting = {};  // new services that are to serve
+    bool begun = false;                   // all of them are
+    std::function<void(Result<ReloadSummary>)> done;
+  };
   struct Prepared;  // a service of a new configuration, checked and with its new sockets open
 
   Result<void> bind_and_start();
+  void follow_journal();
+  net::Events plane_events();
+  control::ServerOptions server_options() const;
+  void make_steering(HostedService& hosted);
+  void restore_service(const upgrade::HostedRecord& record, SocketFiles& files);
+  void restore_connections(const net::PlaneRecord& record);
+  void restore_reloads(const upgrade::Record& record);
+  void forget_service(net::ServiceId id);
   void watch_signals();
   void on_winch();
   void on_scale_signal(int change);
@@ -87,8 +134,11 @@ class Daemon {
   static Result<void> start(HostedService& hosted, const config::Service& service);
   void warn_of_unused_sockets();
   Result<void> begin_rollover(HostedService& service, const config::Service& wanted, const Wish& wish,
-                              std::function<void(const rollover::Report&)> done,
-                              const Listeners& opened = {});
+                              rollover::Driver::RolloverWaiter waiter, const Listeners& opened = {});
+  void rollover_ended(HostedService& service, const rollover::Report& report);
+  std::function<void(const rollover::Report&)> reload_rollover(std::uint32_t id, const std::string& name);
+  std::function<void(Result<void>)> reload_start(std::uint32_t id, const std::string& name);
+  void end_reload_if_done(std::uint32_t id);
   std::vector<std::string> kept_targets(const HostedService& service, const config::Service& wanted) const;
   void commit(HostedService& service, const config::Service& wanted, Listeners opened);
   void remove_service(HostedService& service);
@@ -105,11 +155,13 @@ class Daemon {
   const InheritedSockets inherited_;
   config::Config config_;  // as last committed
   const unsigned threads_;
-  const TimePoint started_ = monotonic_now();
+  const TimePoint started_;
   backend::Context context_;
   SteeringProgram steering_;  // outlives the services
   Journal journal_;
   PidFile pid_file_;
+  std::string control_path_;
+  ServiceManager manager_;
   std::vector<std::unique_ptr<Signal>> signals_;
   std::unique_ptr<backend::KeeperWatch> keeper_watch_;
   std::unique_ptr<backend::OrphanReaper> reaper_;
@@ -118,10 +170,17 @@ class Daemon {
   std::unique_ptr<control::Commands> commands_;
   std::unique_ptr<control::Server> server_;
   net::ServiceId next_id_ = 1;
+  // By number; numbers are below 2^32, where no ticket of the control socket is.
+  std::map<std::uint32_t, Reload> reloads_;
+  std::uint32_t last_reload_ = 0;
+  std::unique_ptr<Upgrades> upgrades_;
   bool stopping_ = false;
   int exit_code_ = 0;
 };
 
 int run_daemon(CommandLine line, InheritedSockets inherited);
+// In the place of another image. `before_commit` is for tests: at the last moment from which there is a way
+// back. There must be no handler for exceptions around it (upgrade/take_over.h).
+int run_taken_over(const upgrade::HandedOver& handed, const std::function<void()>& before_commit = nullptr);
 
 }  // namespace relayd

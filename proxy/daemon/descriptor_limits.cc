@@ -16,6 +16,12 @@ DescriptorLimits raise_descriptor_limit() {
   return limits;
 }
 
+std::uint64_t descriptor_limit() {
+  rlimit limit{};
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  return limit.rlim_cur;
+}
+
 std::uint64_t descriptors_for_clients(std::uint64_t limit, const config::Config& config, unsigned threads) {
   constexpr std::uint64_t kOwn = 16;  // standard streams, log, main loop, keeper, pid file, control socket
   constexpr std::uint64_t kPerThread = 5;  // epoll sets, wake-up, timer

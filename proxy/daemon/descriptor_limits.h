@@ -14,6 +14,7 @@ struct DescriptorLimits {
   std::uint64_t now = 0;
 };
 DescriptorLimits raise_descriptor_limit();
+std::uint64_t descriptor_limit();  // as it is now
 
 // How many of `limit` clients and their backend connections may use: what relayd itself needs, at most, is
 // kept back, so that a rollover, a health check or `relayctl status` works also when clients have taken all

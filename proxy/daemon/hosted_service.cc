@@ -27,7 +27,17 @@ void HostedService::change_listeners(net::DataPlane& data_plane, const config::S
   }
   std::erase(listeners, nullptr);
   steering->set_addresses(kept);  // before a socket that goes is emptied
+  std::erase_if(leaving_listeners, [](const auto& group) { return group->empty(); });
+  if (!leaving_ones->empty()) leaving_listeners.push_back(leaving_ones);
   data_plane.update_service(id, wanted, kept, [leaving_ones] { leaving_ones->clear(); });
+}
+
+void HostedService::empty_leaving(net::DataPlane& data_plane) {
+  for (const auto& group : leaving_listeners) {
+    std::vector<int> sockets;
+    for (const auto& listener : *group) sockets.push_back(listener->socket.get());
+    data_plane.empty_queues(id, sockets, [group] { group->clear(); });
+  }
 }
 
 void HostedService::keep_listeners(const std::vector<std::string>& entries) {

@@ -53,6 +53,19 @@ Result<std::vector<std::string>> passed_names(const char* listen_pid, const char
   return names;
 }
 
+void InheritedSockets::save(upgrade::Record& record) const {
+  for (const Passed& passed : passed_) record.passed.push_back({passed.name, passed.socket.get()});
+  record.why_none_passed = why_none_;
+}
+
+InheritedSockets InheritedSockets::adopt(const upgrade::Record& record) {
+  InheritedSockets adopted;
+  for (const upgrade::PassedSocketRecord& passed : record.passed)
+    adopted.passed_.push_back({passed.name, Descriptor(passed.socket)});
+  adopted.why_none_ = record.why_none_passed;
+  return adopted;
+}
+
 InheritedSockets InheritedSockets::take() {
   InheritedSockets taken;
   const auto names = passed_names(std::getenv("LISTEN_PID"), std::getenv("LISTEN_FDS"),

@@ -8,6 +8,7 @@
 #include "proxy/base/address.h"
 #include "proxy/base/descriptor.h"
 #include "proxy/base/error.h"
+#include "proxy/upgrade/record.h"
 
 namespace relayd {
 
@@ -21,6 +22,10 @@ class InheritedSockets {
   // From relayd's own environment and descriptors, which it owns from here on: close-on-exec is set, and the
   // variables are taken out, so that no child takes them for its own. Once, before threads exist.
   static InheritedSockets take();
+
+  // For an upgrade of relayd; adopt() owns the descriptors.
+  void save(upgrade::Record& record) const;
+  static InheritedSockets adopt(const upgrade::Record& record);
 
   struct Found {
     SocketAddress address;

@@ -8,7 +8,8 @@ namespace relayd {
 namespace {
 
 log::Level level_of(const std::string& type) {
-  if (type == "rollover_failed" || type == "launch_failed" || type == "reload_failed")
+  if (type == "rollover_failed" || type == "launch_failed" || type == "reload_failed" ||
+      type == "upgrade_failed")
     return log::Level::kError;
   if (type == "instance_exited" || type == "instance_unhealthy" || type == "instance_killed" ||
       type == "rollover_failing" || type == "target_unresolved" || type == "cut" || type == "warning") {

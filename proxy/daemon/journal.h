@@ -21,6 +21,13 @@ class Journal {
   // Of relayd itself.
   void record(const std::string& type, const std::string& message,
               std::map<std::string, std::string> details = {});
+  // For an upgrade of relayd: numbers go on.
+  const std::deque<control::Event>& events() const { return events_; }
+  std::uint64_t last_sequence() const { return last_sequence_; }
+  void restore(const std::vector<control::Event>& events, std::uint64_t last_sequence) {
+    events_.assign(events.begin(), events.end());
+    last_sequence_ = last_sequence;
+  }
   std::vector<control::Event> recent() const { return {events_.begin(), events_.end()}; }
 
  private:

@@ -67,6 +67,9 @@ SocketFile::SocketFile(std::string path) : path_(std::move(path)) {
   }
 }
 
+SocketFile::SocketFile(const upgrade::SocketFileRecord& record)
+    : path_(record.path), device_(record.device), inode_(record.inode) {}
+
 SocketFile::~SocketFile() {
   struct stat info {};
   if (::lstat(path_.c_str(), &info) == 0 && info.st_dev == device_ && info.st_ino == inode_)
@@ -101,6 +104,24 @@ Result<Listeners> open_new_listeners(const std::vector<std::string>& entries, co
     }
   }
   return opened;
+}
+
+upgrade::ListenerRecord record_of(const OpenListener& listener) {
+  upgrade::ListenerRecord record{listener.name, listener.address, listener.socket.get(), std::nullopt,
+                                 listener.shared};
+  if (listener.file != nullptr) record.file = listener.file->save();
+  return record;
+}
+
+std::unique_ptr<OpenListener> adopt_listener(const upgrade::ListenerRecord& record, SocketFiles& files) {
+  std::shared_ptr<const SocketFile> file;
+  if (record.file) {
+    auto& known = files[{record.file->path, record.file->device, record.file->inode}];
+    if (known == nullptr) known = std::make_shared<const SocketFile>(*record.file);
+    file = known;
+  }
+  return std::make_unique<OpenListener>(
+      OpenListener{{record.name, record.address, Descriptor(record.socket)}, std::move(file), record.shared});
 }
 
 std::vector<const net::Listener*> named_by(const std::vector<std::string>& entries,

@@ -2,13 +2,16 @@
 
 #include <sys/types.h>
 
+#include <map>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "proxy/config/config.h"
 #include "proxy/daemon/inherited_sockets.h"
 #include "proxy/net/data_plane.h"
+#include "proxy/upgrade/record.h"
 
 namespace relayd {
 
@@ -17,6 +20,9 @@ class SocketFile {
  public:
   // Of a socket just bound to `path`.
   explicit SocketFile(std::string path);
+  // Of one that another image of relayd had.
+  explicit SocketFile(const upgrade::SocketFileRecord& record);
+  upgrade::SocketFileRecord save() const { return {path_, device_, inode_}; }
   ~SocketFile();
   SocketFile(const SocketFile&) = delete;
   SocketFile& operator=(const SocketFile&) = delete;
@@ -41,6 +47,12 @@ using Listeners = std::vector<std::unique_ptr<OpenListener>>;
 Result<Listeners> open_new_listeners(const std::vector<std::string>& entries, const Listeners& own,
                                      const std::vector<const Listeners*>& others,
                                      const InheritedSockets& inherited = {});
+
+// For an upgrade of relayd. A file that several of them have is one again by `files`.
+upgrade::ListenerRecord record_of(const OpenListener& listener);
+using SocketFiles =
+    std::map<std::tuple<std::string, std::uint64_t, std::uint64_t>, std::shared_ptr<const SocketFile>>;
+std::unique_ptr<OpenListener> adopt_listener(const upgrade::ListenerRecord& record, SocketFiles& files);
 
 // Those of `listeners` that stand for one of `entries`.
 std::vector<const net::Listener*> named_by(const std::vector<std::string>& entries,

@@ -46,6 +46,23 @@ void OrphanedQueues::look(steering::Switch& program) {
   for (const Group& group : over) accept_again(program, group);
 }
 
+void OrphanedQueues::save(upgrade::SteeredRecord& record) const {
+  for (const Group& group : groups_) {
+    auto& orphan = record.orphans.emplace_back();
+    orphan.address = group.address;
+    orphan.until = group.until;
+    for (const auto& one : *group.sockets) orphan.sockets.push_back(steering::record_of(one));
+  }
+}
+
+void OrphanedQueues::restore(const upgrade::SteeredRecord& record) {
+  for (const auto& orphan : record.orphans) {
+    auto sockets = std::make_shared<std::vector<steering::FoundListener>>();
+    for (const auto& one : orphan.sockets) sockets->push_back(steering::found_listener(one));
+    groups_.push_back({orphan.address, std::move(sockets), std::make_shared<bool>(false), orphan.until});
+  }
+}
+
 void OrphanedQueues::give_up(steering::Switch& program) {
   for (const Group& group : std::exchange(groups_, {})) accept_again(program, group);
 }

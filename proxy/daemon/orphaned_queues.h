@@ -7,6 +7,7 @@
 #include "proxy/net/data_plane.h"
 #include "proxy/steering/listeners.h"
 #include "proxy/steering/switch.h"
+#include "proxy/upgrade/record.h"
 
 namespace relayd {
 
@@ -24,6 +25,9 @@ class OrphanedQueues {
             std::vector<steering::FoundListener> sockets);
   // To be called again and again, until empty().
   void look(steering::Switch& program);
+  // For an upgrade of relayd; restore() owns the descriptors.
+  void save(upgrade::SteeredRecord& record) const;
+  void restore(const upgrade::SteeredRecord& record);
   bool empty() const { return groups_.empty(); }
   // Whoever still waits is reset.
   void give_up(steering::Switch& program);

@@ -33,6 +33,12 @@ Result<PidFile> PidFile::write(const std::string& path) {
   return pid_file;
 }
 
+PidFile PidFile::adopt(std::string path) {
+  PidFile pid_file;
+  pid_file.path_ = std::move(path);
+  return pid_file;
+}
+
 PidFile::~PidFile() {
   if (path_.empty()) return;
   const Descriptor file(::open(path_.c_str(), O_RDONLY | O_CLOEXEC));

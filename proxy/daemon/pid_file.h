@@ -11,6 +11,9 @@ namespace relayd {
 class PidFile {
  public:
   static Result<PidFile> write(const std::string& path);
+  // One that another image of relayd has written, in this process.
+  static PidFile adopt(std::string path);
+  const std::string& path() const { return path_; }  // empty: none
   PidFile() = default;
   PidFile(PidFile&& other) noexcept : path_(std::exchange(other.path_, {})) {}
   PidFile& operator=(PidFile&& other) noexcept {

@@ -32,17 +32,6 @@ void leave_blocking(const Listeners& listeners) {
   }
 }
 
-// Counts the rollovers that a reload has begun, and answers once when the last has ended.
-struct Outstanding {
-  Daemon::ReloadSummary summary;
-  std::size_t left = 1;  // one for the reload itself, until all are begun
-  std::function<void(Result<Daemon::ReloadSummary>)> done;
-
-  void ended() {
-    if (--left == 0 && done) done(std::move(summary));
-  }
-};
-
 }  // namespace
 
 struct Daemon::Prepared {
@@ -137,33 +126,31 @@ void Daemon::commit(HostedService& hosted, const config::Service& wanted, Listen
 // `wanted` is what the configuration says, and counts as running once a generation of it serves; other
 // targets than its own stay out of that, so that a reload does not take them for a change of the file.
 Result<void> Daemon::begin_rollover(HostedService& hosted, const config::Service& wanted, const Wish& wish,
-                                    std::function<void(const rollover::Report&)> done,
-                                    const Listeners& opened) {
-  const net::ServiceId id = hosted.id;
+                                    rollover::Driver::RolloverWaiter waiter, const Listeners& opened) {
   config::Service definition = wanted;
   if (!wish.targets.empty()) definition.backend.targets = wish.targets;
   auto sockets = hosted.public_sockets(definition, opened);
   if (!sockets) return std::unexpected(sockets.error());
-  return hosted.driver->rollover(
-      definition, wish.mode.value_or(wanted.rollover.mode), wish.env, wish.until_drained,
-      [this, id, wanted, done = std::move(done)](const rollover::Report& report) {
-        const auto here =
-            std::ranges::find_if(services_, [id](const auto& s) { return s->id == id && !s->leaving; });
-        config::Service* running = service_named(config_, wanted.name);
-        if (here != services_.end() && running != nullptr) {
-          const bool handed_over = (*here)->handed_over;
-          if (report.outcome == rollover::Outcome::kDone) {
-            running->backend = wanted.backend;
-            running->health = wanted.health;
-            running->proxy_protocol.send = wanted.proxy_protocol.send;
-            if (handed_over) running->listen = wanted.listen;
-          }
-          if (handed_over) (*here)->keep_listeners(running->listen);
-        }
-        budget_descriptors();
-        if (done) done(report);
-      },
-      std::move(*sockets));
+  auto before = std::exchange(hosted.rolling_to, wanted);
+  auto begun = hosted.driver->rollover(definition, wish.mode.value_or(wanted.rollover.mode), wish.env,
+                                       std::move(waiter), std::move(*sockets));
+  if (!begun) hosted.rolling_to = std::move(before);
+  return begun;
+}
+
+void Daemon::rollover_ended(HostedService& hosted, const rollover::Report& report) {
+  config::Service* running = service_named(config_, hosted.name);
+  const std::optional<config::Service> wanted = std::exchange(hosted.rolling_to, std::nullopt);
+  if (!hosted.leaving && running != nullptr && wanted) {
+    if (report.outcome == rollover::Outcome::kDone) {
+      running->backend = wanted->backend;
+      running->health = wanted->health;
+      running->proxy_protocol.send = wanted->proxy_protocol.send;
+      if (hosted.handed_over) running->listen = wanted->listen;
+    }
+    if (hosted.handed_over) hosted.keep_listeners(running->listen);
+  }
+  budget_descriptors();
 }
 
 Result<void> Daemon::check_wish(const config::Service& wanted, const Wish& wish) {
@@ -194,7 +181,8 @@ Result<void> Daemon::rollover(HostedService& hosted, const Wish& wish,
   if (const auto fit = check_wish(*wanted, wish); !fit) return fit;
   auto opened = open_listeners(*wanted, &hosted);
   if (!opened) return std::unexpected(opened.error());
-  auto begun = begin_rollover(hosted, *wanted, wish, std::move(done), *opened);
+  auto begun =
+      begin_rollover(hosted, *wanted, wish, {wish.ticket, wish.until_drained, std::move(done)}, *opened);
   if (!begun) return begun;
   commit(hosted, *wanted, std::move(*opened));
   // It may have failed at once.
@@ -213,7 +201,12 @@ std::vector<std::string> Daemon::kept_targets(const HostedService& hosted,
   return same_in_file ? hosted.driver->serving_targets() : std::vector<std::string>{};
 }
 
-void Daemon::reload(bool all, std::function<void(Result<ReloadSummary>)> done) {
+void Daemon::reload(bool all, std::uint64_t ticket, std::function<void(Result<ReloadSummary>)> done) {
+  manager_.reloading();
+  done = [this, done = std::move(done)](Result<ReloadSummary> summary) {
+    manager_.ready_again();
+    if (done) done(std::move(summary));
+  };
   auto wanted = read_configuration();
   if (!wanted) return done(std::unexpected(wanted.error()));
   const ReloadPlan plan = plan_reload(config_, *wanted);
@@ -233,16 +226,21 @@ void Daemon::reload(bool all, std::function<void(Result<ReloadSummary>)> done) {
   }
 
   // From here on nothing can be refused.
-  auto outstanding = std::make_shared<Outstanding>();
-  outstanding->summary.plan = plan;
-  outstanding->done = std::move(done);
+  const std::uint32_t id = ++last_reload_;
+  reloads_[id] = {.ticket = ticket, .summary = {plan, ""}, .done = std::move(done)};
+  const auto failed = [this, id](const std::string& name, const std::string& why) {
+    reloads_.at(id).summary.failures += name + ": " + why + "\n";
+  };
   for (const std::string& key : plan.needs_restart) {
-    journal_.record("warning", "'" + key + "' has changed; it takes effect when relayd is started anew");
+    const bool by_upgrade = key == "threads";
+    journal_.record("warning", "'" + key + "' has changed; it takes effect when relayd is " +
+                                   (by_upgrade ? "upgraded (`relayctl upgrade`), or " : "") + "started anew");
   }
   for (const std::string& name : plan.remove) remove_service(*find(name));
   std::erase_if(config_.services,
                 [&plan](const config::Service& s) { return contains(plan.remove, s.name); });
   config_.log = wanted->log;
+  config_.threads = wanted->threads;  // for the next image
   journal_.record("reloaded",
                   line_.config_file.empty() ? "all services are rolled over" : "read " + line_.config_file);
   for (Prepared& p : *prepared) {
@@ -250,18 +248,14 @@ void Daemon::reload(bool all, std::function<void(Result<ReloadSummary>)> done) {
     if (hosted == nullptr) {
       config_.services.push_back(p.service);
       HostedService& added = add_service(p.service, std::move(p.opened));
-      ++outstanding->left;
       const std::string name = added.name;
       if (const auto started = start(added, p.service); !started) {
-        outstanding->summary.failures += name + ": " + started.error().message + "\n";
+        failed(name, started.error().message);
         std::erase_if(config_.services, [&name](const config::Service& s) { return s.name == name; });
         remove_service(added);
-        outstanding->ended();
       } else {
-        added.driver->wait_until_serving([outstanding, name](const Result<void>& served) {
-          if (!served) outstanding->summary.failures += name + ": " + served.error().message + "\n";
-          outstanding->ended();
-        });
+        reloads_.at(id).starting.insert(name);
+        added.driver->wait_until_serving(reload_start(id, name));
       }
       continue;
     }
@@ -272,25 +266,59 @@ void Daemon::reload(bool all, std::function<void(Result<ReloadSummary>)> done) {
       if (contains(plan.scale, hosted->name)) hosted->driver->scale(p.service.backend.instances, nullptr);
       continue;
     }
-    ++outstanding->left;
     const std::string name = hosted->name;
-    const auto taken =
-        begin_rollover(*hosted, p.service, wish, [outstanding, name](const rollover::Report& report) {
-          if (report.outcome != rollover::Outcome::kDone) {
-            outstanding->summary.failures += name + ": " + report.reason + "\n";
-          }
-          outstanding->ended();
-        });
+    reloads_.at(id).rolling.insert(name);
+    const auto taken = begin_rollover(*hosted, p.service, wish, {id, false, reload_rollover(id, name)});
     if (taken) continue;
+    reloads_.at(id).rolling.erase(name);
     if (taken.error().code == EBUSY) {
       hosted->driver->rollover_later();
     } else {
-      outstanding->summary.failures += name + ": " + taken.error().message + "\n";
+      failed(name, taken.error().message);
     }
-    outstanding->ended();
   }
   budget_descriptors();
-  outstanding->ended();
+  reloads_.at(id).begun = true;
+  end_reload_if_done(id);
+}
+
+std::function<void(const rollover::Report&)> Daemon::reload_rollover(std::uint32_t id,
+                                                                     const std::string& name) {
+  return [this, id, name](const rollover::Report& report) {
+    Reload& reload = reloads_.at(id);
+    reload.rolling.erase(name);
+    if (report.outcome != rollover::Outcome::kDone)
+      reload.summary.failures += name + ": " + report.reason + "\n";
+    end_reload_if_done(id);
+  };
+}
+
+std::function<void(Result<void>)> Daemon::reload_start(std::uint32_t id, const std::string& name) {
+  return [this, id, name](const Result<void>& served) {
+    Reload& reload = reloads_.at(id);
+    reload.starting.erase(name);
+    if (!served) reload.summary.failures += name + ": " + served.error().message + "\n";
+    end_reload_if_done(id);
+  };
+}
+
+bool Daemon::attach_to_reload(std::uint64_t ticket, std::function<void(Result<ReloadSummary>)> done) {
+  for (auto& [id, reload] : reloads_) {
+    if (reload.ticket != ticket) continue;
+    reload.done = [this, done = std::move(done)](Result<ReloadSummary> summary) {
+      manager_.ready_again();
+      done(std::move(summary));
+    };
+    return true;
+  }
+  return false;
+}
+
+void Daemon::end_reload_if_done(std::uint32_t id) {
+  const Reload& reload = reloads_.at(id);
+  if (!reload.begun || !reload.rolling.empty() || !reload.starting.empty()) return;
+  Reload over = std::move(reloads_.extract(id).mapped());
+  if (over.done) over.done(std::move(over.summary));
 }
 
 void Daemon::remove_service(HostedService& hosted) {

@@ -26,15 +26,7 @@ void Daemon::watch_signals() {
   };
   on(SIGHUP, [this] {
     if (stopping_) return;
-    reload(/*all=*/true, [this](Result<ReloadSummary> summary) {
-      if (!summary) {
-        journal_.record("reload_failed", "HUP changed nothing: " + summary.error().message,
-                        {{"reason", summary.error().message}});
-      } else if (!summary->failures.empty()) {
-        journal_.record("reload_failed", "HUP: not every service was rolled over: " + summary->failures,
-                        {{"reason", summary->failures}});
-      }
-    });
+    reload(/*all=*/true, 0, [this](const Result<ReloadSummary>& summary) { tell_of_hup(summary); });
   });
   on(SIGUSR1, [this] {
     if (const auto reopened = log::reopen(); !reopened) {
@@ -43,16 +35,23 @@ void Daemon::watch_signals() {
       journal_.record("log_reopened", "the log was reopened");
     }
   });
-  on(SIGUSR2, [this] {
-    journal_.record("warning",
-                    "USR2: replacing relayd itself is not in this version yet; nothing was changed");
-  });
+  on(SIGUSR2, [this] { upgrades_->ask({}, nullptr); });
   on(SIGWINCH, [this] { on_winch(); });
   on(SIGTTIN, [this] { on_scale_signal(+1); });
   on(SIGTTOU, [this] { on_scale_signal(-1); });
   on(SIGTERM, [this] { stop(/*fast=*/false); });
   on(SIGINT, [this] { stop(/*fast=*/true); });
   on(SIGQUIT, [this] { stop(/*fast=*/true); });
+}
+
+void Daemon::tell_of_hup(const Result<ReloadSummary>& summary) {
+  if (!summary) {
+    journal_.record("reload_failed", "HUP changed nothing: " + summary.error().message,
+                    {{"reason", summary.error().message}});
+  } else if (!summary->failures.empty()) {
+    journal_.record("reload_failed", "HUP: not every service was rolled over: " + summary->failures,
+                    {{"reason", summary->failures}});
+  }
 }
 
 void Daemon::on_winch() {

@@ -19,6 +19,7 @@
 #include "proxy/steering/listeners.h"
 #include "proxy/steering/socket_list.h"
 #include "proxy/steering/switch.h"
+#include "proxy/upgrade/record.h"
 
 namespace relayd {
 
@@ -28,6 +29,9 @@ class SteeringProgram {
   // Error: what is missing here; asked anew by every call.
   Result<void> attach();
   bool attached() const { return switch_ != nullptr; }
+  // For an upgrade of relayd; adopt() owns the record's descriptors.
+  steering::SwitchRecord save() const { return switch_->save(); }
+  Result<void> adopt(const steering::SwitchRecord& record);
   // Once attached.
   steering::Switch& get() { return *switch_; }
   steering::SocketList& sockets() { return *sockets_; }
@@ -61,6 +65,11 @@ class SteeredService : public rollover::Steering {
                       bool socket_stays) override;
   void stop() override;
   std::uint64_t connections(rollover::GenerationNumber generation, int instance) override;
+
+  // For an upgrade of relayd. restore() is for one that is new, of an attached program where there was one;
+  // it owns the descriptors, and leaves what the kernel does as it is. Drains are to be asked for again.
+  upgrade::SteeredRecord save() const;
+  void restore(const upgrade::SteeredRecord& record);
 
   // "off", "steered", "held", or "forwarded: " and why.
   std::string state() const;

@@ -17,7 +17,6 @@ namespace {
 
 constexpr unsigned kMostAtOnce = 8;
 constexpr unsigned kMostAtOnceLeaving = 64;
-constexpr std::uint64_t kDescriptorsPerClient = 2;
 
 bool is_unix_socket(int fd) {
   int domain = 0;
@@ -113,7 +112,7 @@ void Worker::accept_from(Index index) {
   ListenerSlot& slot = listeners_[index];
   if (slot.fd < 0) return;
   ServiceState* service = find(slot.service);
-  if (service == nullptr || service->paused) return;
+  if (service == nullptr || service->paused || !accepts_) return;
   // Commands wait for the release: it must end, however fast new clients come. The queue is looked at again
   // after it.
   if (service->release_queued && !commands_.empty()) return;

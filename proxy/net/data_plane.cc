@@ -5,8 +5,10 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <mutex>
+#include <semaphore>
 
 #include "proxy/net/worker.h"
 
@@ -18,14 +20,35 @@ struct DataPlane::Impl {
       : events(std::move(given)), mailbox(loop, [this] { on_mail(); }) {
     plane.max_descriptors = options.max_descriptors;
     plane.workers = std::max(1U, options.threads);
+    // Ticks stand still while nobody works: no time limit passes by that.
+    if (options.taken_over != nullptr) {
+      const PlaneRecord& before = *options.taken_over;
+      const bool known = before.frozen != TimePoint{};  // not by a state of version 1
+      plane.began = before.began +
+                    (known ? std::max(monotonic_now() - before.frozen, Duration::zero()) : Duration::zero());
+    }
     plane.loads = std::make_unique<WorkerLoad[]>(plane.workers);
     for (unsigned i = 0; i < plane.workers; ++i) workers.push_back(std::make_unique<Worker>(i, plane));
     for (const auto& worker : workers) plane.peers.push_back(worker.get());
+    plane.open = options.taken_over == nullptr;
+    if (plane.open) start();
+  }
+
+  void start() {
     for (const auto& worker : workers) worker->start();
   }
 
+  void go() {
+    plane.open = true;
+    plane.open.notify_all();
+  }
+
+  // What the workers do not know of their services.
+  PlaneRecord shared_part() const;
+
   ~Impl() {
     *alive = false;
+    go();
     for (const auto& worker : workers) worker->stop();
   }
 
@@ -70,6 +93,7 @@ struct DataPlane::Impl {
     to_all([command, acknowledge](Worker& worker) { command(worker, acknowledge); });
   }
 
+  TimePoint frozen_at = monotonic_now();
   PlaneShared plane;
   Events events;
   std::map<ServiceId, std::shared_ptr<ServiceShared>> services;
@@ -83,6 +107,12 @@ struct DataPlane::Impl {
 };
 
 namespace {
+
+// In this order in records; what is new goes to the end.
+std::array<std::atomic<std::uint64_t>*, 12> totals_of(WorkerCounters& c) {
+  return {&c.accepted,  &c.held_total,    &c.hold_timeouts, &c.connect_failures, &c.cut,        &c.bytes_in,
+          &c.bytes_out, &c.proxy_refused, &c.requests,      &c.crossings,        &c.sent_again, &c.answered};
+}
 
 // Inherited sockets may block, which accept4 must not do, and lack the option that accepted sockets take
 // over.
@@ -201,6 +231,99 @@ void DataPlane::process_ended(ServiceId id, std::uint32_t generation, int instan
 
 void DataPlane::close_held(ServiceId id) {
   impl_->to_all([id](Worker& worker) { worker.close_held(id); });
+}
+
+// ---- For an upgrade
+
+PlaneRecord DataPlane::Impl::shared_part() const {
+  PlaneRecord record;
+  record.began = plane.began;
+  record.frozen = frozen_at;
+  for (const auto& [id, shared] : services) {
+    ServiceRecord& service = record.services.emplace_back();
+    service.id = id;
+    service.next_release = shared->next_release.load(std::memory_order_relaxed);
+    for (unsigned i = 0; i < plane.workers; ++i) {
+      const auto totals = totals_of(shared->counters[i]);
+      service.totals.resize(totals.size());
+      for (std::size_t k = 0; k < totals.size(); ++k)
+        service.totals[k] += totals[k]->load(std::memory_order_relaxed);
+    }
+  }
+  record.workers.resize(workers.size());
+  return record;
+}
+
+void DataPlane::save(std::function<void(PlaneRecord)> done) {
+  // Filled on the main loop alone.
+  const auto record = std::make_shared<PlaneRecord>(impl_->shared_part());
+  const auto next = std::make_shared<std::size_t>(0);
+  impl_->to_all_then(
+      [impl = impl_.get(), record, next](Worker& worker, Impl::Acknowledge ack) {
+        impl->post([record, next, part = worker.save(/*whole=*/false)]() mutable {
+          record->workers[(*next)++] = std::move(part);
+        });
+        ack();
+      },
+      [record, done = std::move(done)] { done(std::move(*record)); });
+}
+
+// In two steps: a client that one worker hands to another is there before the second.
+Result<void> DataPlane::freeze(Duration patience) {
+  const std::vector<std::unique_ptr<Worker>>& workers = impl_->workers;
+  const TimePoint end = monotonic_now() + patience;
+  const auto stopped = std::make_shared<std::counting_semaphore<>>(0);
+  impl_->to_all([stopped](Worker& worker) {
+    worker.set_accepting(false);
+    stopped->release();
+  });
+  bool all = true;
+  for (std::size_t i = 0; all && i < workers.size(); ++i)
+    all = stopped->try_acquire_for(std::max(end - monotonic_now(), Duration::zero()));
+  if (!all) {
+    impl_->to_all([](Worker& worker) { worker.set_accepting(true); });
+    return fail("a thread of the data plane did not stop accepting in time");
+  }
+  for (const auto& worker : workers) worker->halt();
+  for (const auto& worker : workers) all = all && worker->has_halted(end);
+  if (!all) {
+    thaw();
+    return fail("a thread of the data plane did not stop in time");
+  }
+  impl_->frozen_at = monotonic_now();
+  return {};
+}
+
+PlaneRecord DataPlane::frozen() const {
+  PlaneRecord record = impl_->shared_part();
+  for (std::size_t i = 0; i < impl_->workers.size(); ++i)
+    record.workers[i] = impl_->workers[i]->save(/*whole=*/true);
+  const std::vector<ServiceId> closing = impl_->workers.front()->closing_services();
+  for (ServiceRecord& service : record.services)
+    service.closing = std::ranges::find(closing, service.id) != closing.end();
+  return record;
+}
+
+void DataPlane::thaw() {
+  for (const auto& worker : impl_->workers) worker->go_on();
+}
+void DataPlane::start() { impl_->start(); }
+void DataPlane::go() { impl_->go(); }
+
+void DataPlane::restore(const PlaneRecord& record, const LoadOf& load_of) {
+  for (const ServiceRecord& service : record.services) {
+    const auto found = impl_->services.find(service.id);
+    if (found == impl_->services.end()) continue;
+    found->second->next_release.store(service.next_release, std::memory_order_relaxed);
+    const auto totals = totals_of(found->second->counters[0]);
+    for (std::size_t k = 0; k < std::min(totals.size(), service.totals.size()); ++k)
+      totals[k]->store(service.totals[k], std::memory_order_relaxed);
+  }
+  const std::vector<WorkerRecord> dealt = deal_out(record.workers, impl_->workers.size());
+  for (std::size_t i = 0; i < impl_->workers.size(); ++i) impl_->workers[i]->restore(dealt[i], load_of);
+  for (const ServiceRecord& service : record.services) {
+    if (service.closing) close_held(service.id);
+  }
 }
 
 ServiceCounts DataPlane::counts(ServiceId id) const {

@@ -10,6 +10,7 @@
 #include "proxy/base/address.h"
 #include "proxy/base/loop.h"
 #include "proxy/config/config.h"
+#include "proxy/net/record.h"
 #include "proxy/net/route.h"
 
 // The data plane as the main thread sees it: worker threads that accept, connect and relay. All functions
@@ -75,6 +76,8 @@ struct Options {
   // Descriptors that clients and their backend connections may use in all; accepting pauses beyond it.
   // A client is counted as two from the start, so that it can always be connected.
   std::uint64_t max_descriptors = 1000;
+  // Whose work is taken over, by restore(), start() and go(). Null: the workers start at once.
+  const PlaneRecord* taken_over = nullptr;
 };
 
 class DataPlane {
@@ -83,6 +86,25 @@ class DataPlane {
   ~DataPlane();  // closes what is left at once and joins the workers
   DataPlane(const DataPlane&) = delete;
   DataPlane& operator=(const DataPlane&) = delete;
+
+  // ---- For an upgrade of relayd: everything goes on in the next image ----
+
+  // A copy of the state of this moment, while the workers go on. For a rehearsal: each worker's part is of
+  // another moment, and without the bytes that wait to be sent.
+  void save(std::function<void(PlaneRecord)> done);
+  // The workers stand still, with everything left as it is; what the main thread has asked for before has
+  // been carried out, and what they report to it waits until thaw(). The error: one did not stop within
+  // `patience`; then nothing has changed.
+  Result<void> freeze(Duration patience);
+  // While frozen. Changes nothing.
+  PlaneRecord frozen() const;
+  void thaw();
+  // Takes over what the record names, whose services have been added, with its descriptors. Where there are
+  // more or fewer threads than before, the connections are dealt out anew. Throws std::runtime_error.
+  void restore(const PlaneRecord& record, const LoadOf& load_of);
+  // Starts the threads, which wait for go() before they touch anything. Throws std::system_error.
+  void start();
+  void go();
 
   // Options::max_descriptors from now on. Nobody is closed by a lower one; those who wait for room look at a
   // higher one within a tick (50 ms).

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "proxy/net/connection.h"
+#include "proxy/net/record.h"
 #include "proxy/net/route.h"
 
 namespace relayd::net {
@@ -27,6 +28,9 @@ class EndpointTable {
 
   // The entry of this endpoint, made where there is none, with one more route on it.
   Index name(ServiceId service, const Endpoint& endpoint);
+  // The entry of an endpoint whose connections are taken over; without one it is gone. To be followed by
+  // take().
+  Index adopt(const EndpointRecord& record, std::shared_ptr<EndpointLoad> load);
   // True where the entry is gone by it.
   bool unname(Index index);
   // A connection counts on it, from the choice to its close.

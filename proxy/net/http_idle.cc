@@ -105,6 +105,7 @@ void Worker::move_on(ServiceState& service, Index index) {
                          connection.parked[kClient] == kNone && connection.parked[kBackend] == kNone;
   if (!(connection.flags & kUndecided) || !untouched || connection.state != State::kRelaying) return;
   // What the instance may have said at this very moment, nobody has read: another one greets the client.
+  begin_placing(connection);  // if it has been held before, that is over
   place_again(service, index);
 }
 

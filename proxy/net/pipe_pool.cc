@@ -21,7 +21,7 @@ Index PipePool::borrow() {
     return kNone;
   }
   if (numbers_.empty()) {
-    if (pipes_.size() == kMost) return kNone;
+    if (pipes_.size() >= kMost) return kNone;
     numbers_.push_back(static_cast<Index>(pipes_.size()));
     pipes_.emplace_back();
   }
@@ -41,6 +41,12 @@ void PipePool::give_back(Index index) {
   }
   close(pipes_[index]);
   numbers_.push_back(index);
+}
+
+Index PipePool::adopt(Pipe pipe) {
+  used_.fetch_add(kDescriptors, std::memory_order_relaxed);
+  pipes_.push_back(std::move(pipe));
+  return static_cast<Index>(pipes_.size() - 1);
 }
 
 bool PipePool::trim() {

@@ -32,6 +32,8 @@ class PipePool {
   // An empty pipe of at least kLeastCapacity bytes; kNone where there is no descriptor or pipe memory
   // (pipe(7), pipe-user-pages-soft) to be had: bytes are then copied.
   Index borrow();
+  // A pipe of another PipePool's making, with what is in it.
+  Index adopt(Pipe pipe);
   // Bytes that are still in it are lost.
   void give_back(Index index);
   Pipe& operator[](Index index) { return pipes_[index]; }

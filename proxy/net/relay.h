@@ -1,12 +1,14 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "proxy/net/chunk_pool.h"
 #include "proxy/net/connection.h"
 #include "proxy/net/exchange.h"
 #include "proxy/net/pipe_pool.h"
+#include "proxy/net/record.h"
 
 namespace relayd::net {
 
@@ -61,6 +63,12 @@ class Relay {
   std::string_view read_first(Connection& connection);
   std::string_view first_bytes() const { return {buffer_, first_}; }
   void keep_first(Connection& connection);
+
+  // What a direction has parked, and the same of another Relay's. The record's pipe is owned from then on.
+  ParkedRecord saved_parked(const Connection& connection, unsigned from);
+  void restore_parked(Connection& connection, unsigned from, const ParkedRecord& record);
+  std::string saved_partial(const Exchange& exchange);
+  void restore_partial(Exchange& exchange, std::string_view bytes);
 
   // Gives back what a direction has parked, if anything; its bytes are lost.
   void drop_parked(Connection& connection, unsigned from);

@@ -52,6 +52,9 @@ struct ServiceShared {
 
 class Worker;
 
+// Of the budget (PlaneShared): its own and its backend connection's, from the start.
+inline constexpr std::uint64_t kDescriptorsPerClient = 2;
+
 // Clients that a worker has, or is about to be given.
 struct alignas(64) WorkerLoad {
   std::atomic<std::uint32_t> connections{0};
@@ -62,7 +65,9 @@ struct PlaneShared {
   std::atomic<std::uint64_t> max_descriptors{0};  // written by the main thread
   std::atomic<std::uint64_t> descriptors{0};      // of clients, and of pipes
   // Constant once the workers run.
+  TimePoint began = monotonic_now();  // tick 0 of all workers
   unsigned workers = 0;
+  std::atomic<bool> open{true};         // the threads of the workers wait for it before they do anything
   std::unique_ptr<WorkerLoad[]> loads;  // one per worker
   std::vector<Worker*> peers;           // all of them
 };

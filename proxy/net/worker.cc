@@ -11,6 +11,7 @@
 #include <csignal>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace relayd::net {
 namespace {
@@ -32,6 +33,7 @@ std::uint64_t event_key(const Connection& connection, Index index, unsigned side
 Worker::Worker(unsigned number, PlaneShared& plane)
     : number_(number),
       plane_(plane),
+      began_(plane.began),
       epoll_(::epoll_create1(EPOLL_CLOEXEC)),
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       pipes_(plane.descriptors, plane.max_descriptors),
@@ -73,17 +75,29 @@ void Worker::post(std::function<void(Worker&)> command) {
 void Worker::wake() { ::eventfd_write(wake_.get(), 1); }
 
 void Worker::stop() {
-  if (!thread_.joinable()) return;
+  if (!thread_.joinable()) {  // it was never started
+    if (!std::exchange(stopping_, true)) close_everything();
+    return;
+  }
   {
     const std::lock_guard lock(mail_mutex_);
     stop_asked_ = true;
+    halt_asked_ = false;
   }
+  halt_changed_.notify_all();
   wake();
   thread_.join();
 }
 
 void Worker::run() {
-  while (!stopping_) turn();
+  plane_.open.wait(false);
+  // What was posted before there was a thread comes before what has happened meanwhile.
+  take_mail();
+  run_commands();
+  while (!stopping_) {
+    turn();
+    if (halting_) stand_still();
+  }
   commands_.clear();
   close_everything();
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <condition_variable>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -12,6 +13,7 @@
 #include "proxy/http/first_bytes.h"
 #include "proxy/net/data_plane.h"
 #include "proxy/net/origins.h"
+#include "proxy/net/record.h"
 #include "proxy/net/relay.h"
 #include "proxy/net/service_state.h"
 
@@ -26,7 +28,8 @@ namespace relayd::net {
 // clients; http_clients.cc clients that speak HTTP, http_idle.cc those between two requests; connect.cc
 // choosing an instance and connecting; hold.cc waiting clients and their release; ending.cc linger, reset,
 // close and timeouts; sweep.cc walks over all connections; spread.cc closes that are spread over time;
-// commands.cc what the main thread asks for; relay.cc (class Relay) moving bytes.
+// commands.cc what the main thread asks for; worker_record.cc all of it as plain data, for an upgrade;
+// relay.cc (class Relay) moving bytes.
 class Worker {
  public:
   Worker(unsigned number, PlaneShared& plane);  // throws std::runtime_error
@@ -39,6 +42,23 @@ class Worker {
   void post(std::function<void(Worker&)> command);
   // Closes what is left at once and joins the thread.
   void stop();
+
+  // For an upgrade (worker_record.cc). A command: without accepting, no client is handed to another worker
+  // either.
+  void set_accepting(bool on) { accepts_ = on; }
+  // Main thread: once the commands posted so far have been carried out, the thread stands still at the end of
+  // its turn, with everything left as it is, until go_on(). False where it does not come to that by `end`;
+  // go_on() is then due too.
+  void halt();
+  bool has_halted(TimePoint end);
+  void go_on();
+  // In the worker's thread, or while it stands still. Changes nothing. `whole`: with the bytes that wait to
+  // be sent, of which a rehearsal needs none.
+  WorkerRecord save(bool whole);
+  std::vector<ServiceId> closing_services() const;
+  // Before the first start(): runs the commands posted so far, and takes over what the record names, with its
+  // descriptors. Throws std::runtime_error.
+  void restore(const WorkerRecord& record, const LoadOf& load_of);
 
   // Commands. Each `done` runs in the worker's thread, at most once.
   // Its listeners come by update_service(), once every worker has been sent this: whoever accepts may hand a
@@ -141,6 +161,12 @@ class Worker {
   bool set_watch(Connection& connection, Index index, unsigned side, int operation, bool for_room);
   // At most once a second: what is short, for which service, and the cure.
   void report_shortage(const ServiceState& service, const char* what, int error);
+
+  // worker_record.cc
+  void stand_still();
+  ConnectionRecord save_connection(Index index, const std::vector<Index>& endpoint_numbers, bool whole);
+  void restore_connection(const ConnectionRecord& record, const std::vector<Index>& endpoints);
+  void list_restored(ServiceState& service, Index index);
 
   // commands.cc
   void check_given_out(ServiceState& service);
@@ -277,17 +303,22 @@ class Worker {
   const unsigned number_;
   PlaneShared& plane_;
 
-  const TimePoint began_ = monotonic_now();  // tick 0
+  const TimePoint began_;  // tick 0
 
   // Any thread, guarded by mail_mutex_.
   std::mutex mail_mutex_;
   std::vector<std::function<void(Worker&)>> mail_;
   bool stop_asked_ = false;
+  bool halt_asked_ = false;
+  bool halted_ = false;
+  std::condition_variable halt_changed_;
 
   // The worker's thread.
   Descriptor epoll_;
   Descriptor wake_;  // an eventfd, written by post(); edge-triggered and never read
   bool stopping_ = false;
+  bool accepts_ = true;
+  bool halting_ = false;  // at the end of this turn
 
   TimePoint time_ = began_;  // of this turn
   Tick now_ = 0;             // the same

@@ -39,8 +39,7 @@ Result<void> Driver::start(std::vector<backend::PublicSocket> sockets) {
 }
 
 Result<void> Driver::rollover(const config::Service& newest, config::Mode mode,
-                              const std::map<std::string, std::string>& env, bool until_drained,
-                              std::function<void(const Report&)> done,
+                              const std::map<std::string, std::string>& env, RolloverWaiter waiter,
                               std::vector<backend::PublicSocket> sockets) {
   if (!may_roll_over(state_)) return fail(busy(), EBUSY);
   auto definition = define(newest, env, std::move(sockets));
@@ -48,8 +47,7 @@ Result<void> Driver::rollover(const config::Service& newest, config::Mode mode,
   if (newest.backend.instances != service_.backend.instances) scaled_.reset();
   next_definition_ = *definition;
   service_ = newest;
-  on_rollover_end_ = std::move(done);
-  until_drained_ = until_drained;
+  rollover_waiters_.push_back({std::move(waiter), 0, {}});
   feed(event::Rollover{mode, policy_of(newest), launch_of(newest)});
   return {};
 }
@@ -238,14 +236,13 @@ void Driver::process_queue() {
   if (stopped) outside_.stopped();
 }
 
-void Driver::arm_timer() {
+void Driver::arm_timer(Duration least) {
   const Deadline due = next_deadline(state_);
   if (!due) {
     timer_.stop();
     return;
   }
-  timer_.start(std::max(*due - monotonic_now(), Duration::zero()),
-               [this] { feed(event::Tick{why_not_ready()}); });
+  timer_.start(std::max(*due - monotonic_now(), least), [this] { feed(event::Tick{why_not_ready()}); });
 }
 
 void Driver::wait_for(std::function<std::optional<Result<void>>(const State&)> check, Done done) {
@@ -264,15 +261,20 @@ void Driver::answer_waiters() {
     it = waiters_.erase(it);
     if (done) done(std::move(*answer));
   }
-  for (auto it = drain_waiters_.begin(); it != drain_waiters_.end();) {
-    if (state_.find(it->generation) != nullptr) {
+  answer_rollover_waiters();
+}
+
+// Those whose rollover has ended, once its old generation is gone where they wait for that.
+void Driver::answer_rollover_waiters() {
+  for (auto it = rollover_waiters_.begin(); it != rollover_waiters_.end();) {
+    if (it->drains == 0 || state_.find(it->drains) != nullptr) {
       ++it;
       continue;
     }
-    DrainWaiter waiter = std::move(*it);
-    it = drain_waiters_.erase(it);
-    waiter.report.drained = true;
-    waiter.done(waiter.report);
+    Waiting waiting = std::move(*it);
+    it = rollover_waiters_.erase(it);
+    waiting.report.drained = true;
+    if (waiting.who.done) waiting.who.done(waiting.report);
   }
 }
 

@@ -13,6 +13,7 @@
 #include "proxy/net/data_plane.h"
 #include "proxy/rollover/loads.h"
 #include "proxy/rollover/machine.h"
+#include "proxy/rollover/record.h"
 #include "proxy/rollover/report.h"
 #include "proxy/rollover/steering.h"
 
@@ -26,6 +27,7 @@ class Driver {
   // Called on the main loop; the driver may not be destroyed inside any but `stopped`.
   struct Outside {
     std::function<void(const Happening&)> happened;
+    std::function<void(const Report&)> rollover_ended;  // before whoever waits for it is answered
     std::function<void()> want_rollover;  // the one a signal asked for while another was in progress
     std::function<void(const std::string&)>
         launch_failed;  // a generation that should serve could not be started
@@ -35,6 +37,12 @@ class Driver {
     Steering* steering = nullptr;             // outlives the driver; null: the service is never steered
   };
   using Done = std::function<void(Result<void>)>;
+  // Who waits for the end of a rollover.
+  struct RolloverWaiter {
+    std::uint64_t ticket = 0;    // names him over an upgrade of relayd; 0: he does not outlive one
+    bool until_drained = false;  // and for the end of the old generation
+    std::function<void(const Report&)> done = nullptr;
+  };
 
   Driver(backend::Context& context, net::DataPlane& data_plane, net::ServiceId id, config::Service service,
          Outside outside);
@@ -50,11 +58,9 @@ class Driver {
   // `sockets`, here and below: what a generation with `address: handoff` gets.
   Result<void> start(std::vector<backend::PublicSocket> sockets = {});
   // Replaces the serving generation by one of `newest`. Refused with EBUSY while another rollover is in
-  // progress, and with the error of an env_file; `done` then never runs. `until_drained`: done runs when the
-  // old generation is gone.
+  // progress, and with the error of an env_file; the waiter is then never answered.
   Result<void> rollover(const config::Service& newest, config::Mode mode,
-                        const std::map<std::string, std::string>& env, bool until_drained,
-                        std::function<void(const Report&)> done,
+                        const std::map<std::string, std::string>& env, RolloverWaiter waiter,
                         std::vector<backend::PublicSocket> sockets = {});
   void rollover_later();  // once the one in progress has ended
   Result<void> abort();   // error: nothing to abort
@@ -69,6 +75,22 @@ class Driver {
   void accepting_stopped();
   // From the data plane: Events::drained; and from the steering.
   void drained(std::uint64_t token);
+
+  // ---- For an upgrade of relayd (driver_record.cc) ----
+
+  // Changes nothing.
+  DriverRecord save() const;
+  // In place of start(): takes up what the record names, with its descriptors. Nothing is asked of the data
+  // plane and nothing is carried out yet. Throws std::runtime_error where it cannot be taken up.
+  void restore(const DriverRecord& record);
+  // After restore(), when the data plane has its connections: tells it what it has to know.
+  void ask_again();
+  // Whoever waits by this ticket for a rollover is answered by `done`; false: nobody does.
+  bool attach(std::uint64_t ticket, std::function<void(const Report&)> done);
+  std::vector<std::uint64_t> tickets() const;
+  // What the connections of an instance count on. Null: there is no such place any more.
+  std::shared_ptr<net::EndpointLoad> load_at(GenerationNumber generation, InstanceIndex index,
+                                             const SocketAddress& address);
 
   const State& state() const { return state_; }
   const config::Service& service() const { return service_; }  // as last given to start, rollover or adjust
@@ -108,16 +130,18 @@ class Driver {
     std::function<std::optional<Result<void>>(const State&)> check;
     Done done;
   };
-  struct DrainWaiter {
-    GenerationNumber generation;
+  struct Waiting {
+    RolloverWaiter who;
+    GenerationNumber drains = 0;  // of a rollover that has ended: what is still there; 0: it is in progress
     Report report;
-    std::function<void(const Report&)> done;
   };
 
   void feed(Event event);
   void process_queue();
   void answer_waiters();
-  void arm_timer();
+  void answer_rollover_waiters();
+  void give_route(const std::vector<RouteEntry>& entries);
+  void arm_timer(Duration least = Duration::zero());
   void wait_for(std::function<std::optional<Result<void>>(const State&)> check, Done done);
   static Result<std::shared_ptr<const backend::Definition>> define(
       const config::Service& service, const std::map<std::string, std::string>& env,
@@ -174,9 +198,7 @@ class Driver {
   bool processing_ = false;
   Timer timer_;
   std::list<Waiter> waiters_;
-  std::list<DrainWaiter> drain_waiters_;
-  std::function<void(const Report&)> on_rollover_end_;
-  bool until_drained_ = false;
+  std::list<Waiting> rollover_waiters_;
   std::optional<Report> last_report_;
 };
 

@@ -53,9 +53,15 @@ void Driver::carry_out(const action::KillInstance& a) {
 }
 
 void Driver::carry_out(const action::SetRoute& a) {
+  give_route(a.route);
+  steer(a.route);
+  outside_.route_changed();
+}
+
+void Driver::give_route(const std::vector<RouteEntry>& entries) {
   auto route = std::make_shared<net::Route>();
   route->balance = service_.backend.balance;
-  for (const RouteEntry& entry : a.route) {
+  for (const RouteEntry& entry : entries) {
     Slot& slot = slots_.at({entry.generation, entry.instance});
     if (!slot.instance) continue;  // ended in this very step: the route without it follows
     const auto send = version_of(definitions_.at(entry.generation)->service.proxy_protocol.send);
@@ -65,8 +71,6 @@ void Driver::carry_out(const action::SetRoute& a) {
     }
   }
   data_plane_.set_route(id_, std::move(route));
-  steer(a.route);
-  outside_.route_changed();
 }
 
 // Generations keep what their definition says; a route of which a part is not to be steered is not steered.
@@ -110,13 +114,24 @@ void Driver::carry_out(const action::RolloverEnded& a) {
   last_report_ = report;
   const GenerationNumber serves = state_.route.empty() ? 0 : state_.route.front().generation;
   tell_with_counts(describe(report, serves), std::nullopt);
-  const auto done = std::exchange(on_rollover_end_, nullptr);
-  if (!done) return;
-  if (until_drained_ && r.outcome == Outcome::kDone && state_.find(r.from) != nullptr) {
-    drain_waiters_.push_back({r.from, report, done});
-  } else {
-    report.drained = r.outcome == Outcome::kDone && state_.find(r.from) == nullptr;
-    done(report);
+  outside_.rollover_ended(report);
+  const bool drains = r.outcome == Outcome::kDone && state_.find(r.from) != nullptr;
+  report.drained = r.outcome == Outcome::kDone && !drains;
+  std::vector<RolloverWaiter> over;
+  for (auto it = rollover_waiters_.begin(); it != rollover_waiters_.end();) {
+    if (it->drains != 0) {  // of an earlier one
+      ++it;
+    } else if (drains && it->who.until_drained) {
+      it->drains = r.from;
+      it->report = report;
+      ++it;
+    } else {
+      over.push_back(std::move(it->who));
+      it = rollover_waiters_.erase(it);
+    }
+  }
+  for (const RolloverWaiter& who : over) {
+    if (who.done) who.done(report);
   }
 }
 

@@ -25,6 +25,27 @@ InstanceLoads::Counts InstanceLoads::counts() const {
   return sum;
 }
 
+void InstanceLoads::save(SlotRecord& record) const {
+  record.past_connections = past_.connections;
+  record.past_requests = past_.requests;
+  for (const auto& [address, load] : loads_) {
+    record.loads.push_back({address, load->connections.load(std::memory_order_relaxed),
+                            load->connect_failures.load(std::memory_order_relaxed),
+                            load->requests.load(std::memory_order_relaxed)});
+  }
+}
+
+void InstanceLoads::restore(const SlotRecord& record) {
+  past_.connections = record.past_connections;
+  past_.requests = record.past_requests;
+  for (const LoadRecord& saved : record.loads) {
+    const auto load = of(saved.address);
+    load->connections.store(saved.connections, std::memory_order_relaxed);
+    load->connect_failures.store(saved.connect_failures, std::memory_order_relaxed);
+    load->requests.store(saved.requests, std::memory_order_relaxed);
+  }
+}
+
 void InstanceLoads::fold() {
   std::erase_if(loads_, [this](const auto& entry) {
     if (entry.second.use_count() > 1) return false;

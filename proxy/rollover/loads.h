@@ -7,6 +7,7 @@
 
 #include "proxy/base/address.h"
 #include "proxy/net/route.h"
+#include "proxy/rollover/record.h"
 
 namespace relayd::rollover {
 
@@ -23,6 +24,10 @@ class InstanceLoads {
   // What workers count on; made where there is none.
   std::shared_ptr<net::EndpointLoad> of(const SocketAddress& address);
   Counts counts() const;
+  // For an upgrade of relayd; restore() is for one that has counted nothing. What is active is counted anew
+  // by the workers.
+  void save(SlotRecord& record) const;
+  void restore(const SlotRecord& record);
   // Sums up those that no route and no connection counts on any more.
   void fold();
 

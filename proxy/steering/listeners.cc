@@ -26,6 +26,15 @@ bool has_ended(const Error& error) { return error.code == ESRCH || error.code ==
 
 }  // namespace
 
+ListenerRecord record_of(const FoundListener& listener) {
+  return {listener.socket.get(), listener.address, listener.family,
+          listener.inode,        listener.pid,     listener.fd};
+}
+
+FoundListener found_listener(const ListenerRecord& record) {
+  return {Descriptor(record.socket), record.address, record.family, record.inode, record.pid, record.fd};
+}
+
 bool is_held(const FoundListener& listener) { return socket_of(listener.pid, listener.fd) == listener.inode; }
 
 Result<std::vector<FoundListener>> find_listeners(SocketList& sockets, pid_t group, std::uint16_t port) {

@@ -8,6 +8,7 @@
 #include "proxy/base/address.h"
 #include "proxy/base/descriptor.h"
 #include "proxy/base/error.h"
+#include "proxy/steering/record.h"
 #include "proxy/steering/socket_list.h"
 
 namespace relayd::steering {
@@ -23,6 +24,10 @@ struct FoundListener {
   pid_t pid = 0;  // where it was found, as which descriptor
   int fd = -1;
 };
+
+ListenerRecord record_of(const FoundListener& listener);
+// Owns the record's duplicate.
+FoundListener found_listener(const ListenerRecord& record);
 
 // True while that process still has it open there. A duplicate outlives that, and so does whatever comes into
 // its queue: nobody may be accepting.

@@ -99,8 +99,39 @@ Switch::Switch(Maps maps, Descriptor link, std::uint64_t* rows)
 
 Switch::~Switch() { ::munmap(rows_, kRowsBytes); }
 
-Switch::Descriptors Switch::descriptors() const {
-  return {maps_.addresses.get(), maps_.services.get(), maps_.sockets.get(), link_.get()};
+SwitchRecord Switch::save() const {
+  SwitchRecord record;
+  record.addresses = maps_.addresses.get();
+  record.services = maps_.services.get();
+  record.sockets = maps_.sockets.get();
+  record.link = link_.get();
+  for (Service service = 0; service < kServices; ++service) {
+    if (services_[service].used) record.rows.emplace_back(service, services_[service].sockets);
+  }
+  record.next_place = next_place_;
+  record.known = addresses_;
+  return record;
+}
+
+Result<std::unique_ptr<Switch>> Switch::adopt(const SwitchRecord& record) {
+  if (record.layout != kLayout)
+    return fail("the steering program's maps have another layout than this relayd knows", EPROTO);
+  Maps maps{Descriptor(record.addresses), Descriptor(record.services), Descriptor(record.sockets)};
+  void* rows = ::mmap(nullptr, kRowsBytes, PROT_READ | PROT_WRITE, MAP_SHARED, maps.services.get(), 0);
+  if (rows == MAP_FAILED) return fail_errno("cannot map the steering program's table of services");
+  std::unique_ptr<Switch> adopted(
+      new Switch(std::move(maps), Descriptor(record.link), static_cast<std::uint64_t*>(rows)));
+  for (const auto& [service, sockets] : record.rows) {
+    if (service >= kServices) return fail("the steering program has a service that cannot be", EPROTO);
+    Row& row = adopted->services_[service];
+    row = {true, sockets};
+    for (std::uint32_t place = sockets.base; place < sockets.base + row.size() && place < kSockets; ++place)
+      adopted->places_[place] = true;
+  }
+  std::erase_if(adopted->free_services_, [&](Service s) { return adopted->services_[s].used; });
+  adopted->next_place_ = record.next_place % kSockets;
+  adopted->addresses_ = record.known;
+  return adopted;
 }
 
 Result<Switch::Service> Switch::add_service() {

@@ -11,6 +11,7 @@
 #include "proxy/base/descriptor.h"
 #include "proxy/base/error.h"
 #include "proxy/steering/program.h"
+#include "proxy/steering/record.h"
 
 namespace relayd::steering {
 
@@ -51,11 +52,10 @@ class Switch {
   void refuse(const SocketAddress& address);
   void accept_again(const SocketAddress& address);
 
-  // For passing them on over an exec; they are close-on-exec.
-  struct Descriptors {
-    int addresses = -1, services = -1, sockets = -1, link = -1;
-  };
-  Descriptors descriptors() const;
+  // For another image of relayd, which goes on with the same program and its maps, without a gap. adopt()
+  // owns the record's descriptors; the error: the maps are of another layout, or cannot be mapped.
+  SwitchRecord save() const;
+  static Result<std::unique_ptr<Switch>> adopt(const SwitchRecord& record);
 
   static constexpr std::uint32_t kServices = steering::kServices;
   static constexpr std::uint32_t kAddresses = 4096;

@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 
+#include <filesystem>
+
 #include "control/relayctl/duration.h"
 
 namespace relayd::relayctl {
@@ -68,6 +70,23 @@ TEST(CommandLine, TheOtherVerbs) {
   EXPECT_TRUE(std::get<Stop>(read({"stop", "--now"})->verb).now);
 }
 
+TEST(CommandLine, UpgradeNamesAnAbsolutePathOrNone) {
+  const auto binary = [](std::vector<const char*> words) {
+    const auto options = read(std::move(words));
+    EXPECT_TRUE(options) << options.error().message;
+    return options ? std::get<Upgrade>(options->verb).call.binary : "";
+  };
+  EXPECT_EQ(binary({"upgrade"}), "");
+  EXPECT_EQ(binary({"upgrade", "--binary", "/opt/relayd-2/relayd"}), "/opt/relayd-2/relayd");
+  EXPECT_EQ(binary({"upgrade", "--binary", "build/relayd"}),
+            (std::filesystem::current_path() / "build/relayd").string());
+  EXPECT_EQ(binary({"upgrade", "--binary=relayd"}), (std::filesystem::current_path() / "relayd").string());
+  const auto options = read({"upgrade", "--timeout", "30s", "--json"});
+  ASSERT_TRUE(options) << options.error().message;
+  EXPECT_EQ(options->timeout, Duration(30'000));
+  EXPECT_TRUE(options->json);
+}
+
 TEST(CommandLine, WhatIsWrongIsUsageAndSaysWhy) {
   const std::vector<std::pair<std::vector<const char*>, const char*>> table{
       {{}, "give a command"},
@@ -86,7 +105,13 @@ TEST(CommandLine, WhatIsWrongIsUsageAndSaysWhy) {
       {{"rollover", "--canary", "5%"}, "not in this version yet"},
       {{"promote", "web"}, "not in this version yet"},
       {{"rollback"}, "not in this version yet"},
-      {{"upgrade", "--binary", "/x"}, "not in this version yet"},
+      {{"upgrade", "--binary", ""}, "it is empty"},
+      {{"upgrade", "--binary="}, "--binary"},
+      {{"upgrade", "--binary"}, "--binary"},
+      {{"upgrade", "--binry", "/x"}, "--binry"},
+      {{"upgrade", "web"}, "web"},
+      {{"upgrade", "--timeout", "0s"}, "--timeout"},
+      {{"upgrad"}, "\"upgrade\" meant"},
       {{"doctor"}, "not in this version yet"},
       {{"scale"}, "N is required"},
       {{"scale", "web"}, "whole number"},

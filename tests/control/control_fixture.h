@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -41,6 +42,32 @@ class ControlFixture : public testing::Test {
   }
   void start() {
     auto server = Server::start(loop_, options_, commands_);
+    ASSERT_TRUE(server) << server.error().message;
+    server_ = std::move(*server);
+  }
+  // What an upgrade by exec(3) leaves of a server: what was saved stays open, and everything else is gone,
+  // the daemon's memory too, without a word to anybody. The file stays.
+  ServerRecord forget_server() {
+    ServerRecord record = server_->save();
+    std::vector<int*> kept{&record.fd};
+    for (ClientRecord& client : record.clients) kept.push_back(&client.fd);
+    const Descriptor nothing(::open("/dev/null", O_RDWR | O_CLOEXEC));
+    for (int* fd : kept) {
+      const int copy = ::fcntl(*fd, F_DUPFD, 0);
+      ::epoll_ctl(uv_backend_fd(loop_.get()), EPOLL_CTL_DEL, *fd, nullptr);
+      EXPECT_EQ(::dup2(nothing.get(), *fd), *fd);  // what the old server still says goes nowhere
+      *fd = copy;
+    }
+    const std::string aside = folder_ + "/aside";
+    EXPECT_EQ(::rename(options_.socket_path.c_str(), aside.c_str()), 0);
+    server_.reset();
+    EXPECT_EQ(::rename(aside.c_str(), options_.socket_path.c_str()), 0);
+    commands_ = FakeCommands{};
+    return record;
+  }
+  // The new one, which does nothing before its resume().
+  void restore(ServerRecord record) {
+    auto server = Server::restore(loop_, options_, std::move(record), commands_);
     ASSERT_TRUE(server) << server.error().message;
     server_ = std::move(*server);
   }

@@ -21,6 +21,11 @@ class FakeCommands : public Commands {
   std::vector<std::string> calls;
   std::vector<RolloverRequest> rollovers;
   std::vector<std::function<void(Outcome<RolloverResult>)>> open_rollovers;
+  std::vector<Asked> asked;  // of rollovers, reloads and upgrades, in their order
+  std::optional<Outcome<UpgradeResult>> instant_upgrade;
+  std::vector<std::function<void(Outcome<UpgradeResult>)>> open_upgrades;  // where it is not given
+  bool hold_simple = false;  // pause, resume and scale stay open until the test ends them
+  std::vector<std::function<void(Outcome<Done>)>> open_simple;
   std::vector<ConnectionEntry> entries{{"web", 7, "127.0.0.1:4000", 2, 0, "relaying", 1500, 20, 4096, 65536}};
   bool throws = false;
 
@@ -51,7 +56,9 @@ class FakeCommands : public Commands {
       return std::unexpected(Failure{ErrorCode::kNoSuchService, "no service \"" + service + "\""});
     return one;
   }
-  void rollover(const RolloverRequest& request, std::function<void(Outcome<RolloverResult>)> done) override {
+  void rollover(const RolloverRequest& request, const Asked& how,
+                std::function<void(Outcome<RolloverResult>)> done) override {
+    asked.push_back(how);
     calls.push_back("rollover " + request.service);
     rollovers.push_back(request);
     if (instant_rollover) {
@@ -63,16 +70,17 @@ class FakeCommands : public Commands {
   }
   Outcome<Done> abort(const std::string& service) override { return note("abort " + service); }
   void pause(const std::string& service, std::function<void(Outcome<Done>)> done) override {
-    done(note("pause " + service));
+    answer("pause " + service, std::move(done));
   }
   void resume(const std::string& service, std::function<void(Outcome<Done>)> done) override {
-    done(note("resume " + service));
+    answer("resume " + service, std::move(done));
   }
   void scale(const std::string& service, unsigned instances,
              std::function<void(Outcome<Done>)> done) override {
-    done(note("scale " + service + " " + std::to_string(instances)));
+    answer("scale " + service + " " + std::to_string(instances), std::move(done));
   }
-  void reload(std::function<void(Outcome<ReloadResult>)> done) override {
+  void reload(const Asked& how, std::function<void(Outcome<ReloadResult>)> done) override {
+    asked.push_back(how);
     calls.emplace_back("reload");
     done(ReloadResult{{"web"}, {}, {}, {}, {"api"}, {"threads"}});
   }
@@ -82,9 +90,21 @@ class FakeCommands : public Commands {
     done(entries);
   }
   Outcome<Done> stop(bool now) override { return note(now ? "stop now" : "stop"); }
+  void upgrade(const UpgradeRequest& request, const Asked& how,
+               std::function<void(Outcome<UpgradeResult>)> done) override {
+    asked.push_back(how);
+    calls.push_back("upgrade " + request.binary);
+    if (instant_upgrade) return done(*instant_upgrade);
+    open_upgrades.push_back(std::move(done));
+  }
   std::vector<Event> recent_events() override { return events; }
 
  private:
+  void answer(std::string call, std::function<void(Outcome<Done>)> done) {
+    const auto outcome = note(std::move(call));
+    if (!hold_simple) return done(outcome);
+    open_simple.push_back(std::move(done));
+  }
   Outcome<Done> note(std::string call) {
     calls.push_back(std::move(call));
     return simple;

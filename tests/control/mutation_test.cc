@@ -18,6 +18,7 @@ const std::vector<std::string>& seeds() {
       R"({"jsonrpc":"2.0","id":4,"method":"connections","params":{"generation":7}})",
       R"({"jsonrpc":"2.0","id":null,"method":"events.recent","params":{"since":12,"recent":3}})",
       R"({"jsonrpc":"2.0","method":"abort"})",
+      R"({"jsonrpc":"2.0","id":7,"method":"upgrade","params":{"binary":"/opt/relayd-2/bin/relayd"}})",
       R"([{"jsonrpc":"2.0","id":5,"method":"stop","params":{"now":true}}])",
       R"({"jsonrpc":"2.0","id":-1.5e300,"method":"reload","params":[[[[[{"a":[]}]]]]]})"};
   return lines;
@@ -58,6 +59,7 @@ TEST(Mutation, EveryMessageIsAnsweredOnceWithValidJson) {
   const std::uint64_t seed = 20240607;
   std::mt19937_64 random(seed);
   FakeCommands commands;
+  commands.instant_upgrade = UpgradeResult{};
   commands.instant_rollover = RolloverResult{"web", "phased", "done", "", 1, 2, 3, false, {}};
   int refused = 0;
   for (int i = 0; i < 40'000; ++i) {
@@ -65,7 +67,7 @@ TEST(Mutation, EveryMessageIsAnsweredOnceWithValidJson) {
     const auto request = parse_request(line);
     std::vector<std::string> answers;
     if (request) {
-      dispatch(*request, commands, [&](std::string answer) { answers.push_back(std::move(answer)); });
+      dispatch(*request, {}, commands, [&](std::string answer) { answers.push_back(std::move(answer)); });
     } else {
       ++refused;
       answers.push_back(write_failure(request.error().id, request.error().failure));
@@ -96,6 +98,7 @@ using MutationSocket = ControlFixture;
 TEST_F(MutationSocket, TheServerOutlivesThemAll) {
   start();
   commands_.instant_rollover = RolloverResult{};
+  commands_.instant_upgrade = UpgradeResult{};
   std::mt19937_64 random(99);
   for (int round = 0; round < 40; ++round) {
     RawClient client(options_.socket_path);

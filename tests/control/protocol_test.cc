@@ -44,6 +44,7 @@ TEST(Messages, OtherRepliesRoundTrip) {
   again<RolloverResult>({"web", "hot", "failed", "exit status 1\nline two", 3, 4, 1200, true, {"a", "b"}},
                         read_rollover);
   again<ReloadResult>({{"a"}, {"b"}, {"c"}, {"d"}, {"e"}, {"f"}}, read_reload);
+  again<UpgradeResult>({"1.2.0", "1.2.1", "/usr/bin/relayd", 4711, 9000, 43}, read_upgrade);
   again<ConnectionList>({{{"web", 7, "[::1]:80", 2, 1, "relaying", 1, 2, 3, 4}}}, read_connections);
   again<Done>({"paused \"web\""}, read_done);
   again<VersionInfo>({"relayd", "1.2.3", 1, 77}, read_version);
@@ -99,6 +100,8 @@ TEST(Requests, EveryCallRoundTrips) {
                                 SubscribeCall{"web", 12, 5},
                                 RecentCall{"", 0, std::nullopt},
                                 StopCall{true},
+                                UpgradeCall{},
+                                UpgradeCall{"./relayd"},
                                 VersionCall{}};
   for (const Call& call : calls) {
     const std::string line = write_request(3, call);
@@ -183,8 +186,17 @@ TEST(Requests, WhatIsWrongIsRefusedAndNamed) {
        ErrorCode::kInvalidParams, "an array of strings", "1"},
       {R"({"jsonrpc":"2.0","id":1,"method":"rollover","params":{"canary":5}})", ErrorCode::kNotBuilt,
        "not in this version yet", "1"},
-      {R"({"jsonrpc":"2.0","id":1,"method":"upgrade"})", ErrorCode::kNotBuilt,
+      {R"({"jsonrpc":"2.0","id":1,"method":"promote"})", ErrorCode::kNotBuilt,
        "not in this version yet: ", "1"},
+      {R"({"jsonrpc":"2.0","id":1,"method":"upgrad"})", ErrorCode::kMethodNotFound, "\"upgrade\" meant", "1"},
+      {R"({"jsonrpc":"2.0","id":1,"method":"upgrade","params":{"binry":"/x"}})", ErrorCode::kInvalidParams,
+       "\"binary\" meant", "1"},
+      {R"({"jsonrpc":"2.0","id":1,"method":"upgrade","params":{"binary":""}})", ErrorCode::kInvalidParams,
+       "the path of a file", "1"},
+      {R"({"jsonrpc":"2.0","id":1,"method":"upgrade","params":{"binary":["/x"]}})", ErrorCode::kInvalidParams,
+       "a string", "1"},
+      {R"({"jsonrpc":"2.0","id":1,"method":"upgrade","params":{"binary":"/x\u0000y"}})",
+       ErrorCode::kParseError, "NUL"},
       {R"({"jsonrpc":"2.0","id":1,"method":"doctor","params":{"x":1}})", ErrorCode::kNotBuilt,
        "not in this version yet: ", "1"},
       {R"({"jsonrpc":"2.0","id":1,"method":"connections","params":{"generation":4294967296}})",

@@ -83,6 +83,23 @@ TEST_F(ControlLimits, TooManyOutstandingRequests) {
   EXPECT_EQ(parse_message(answer(client))->id, 1u);
 }
 
+TEST_F(ControlLimits, OutstandingRequestsOfTooManyBytes) {
+  options_.limits.outstanding_bytes = 300;
+  start();
+  RawClient client(options_.socket_path);
+  const RolloverCall large{"web", {}, {{"A", std::string(200, 'x')}}};
+  client.send(write_request(1, large) + write_request(2, large) + write_request(3, VersionCall{}));
+  const auto refused = parse_message(answer(client));
+  ASSERT_TRUE(refused && refused->failure);
+  EXPECT_EQ(refused->id, 2u);
+  EXPECT_THAT(refused->failure->message, HasSubstr("the limit is 300"));
+  EXPECT_EQ(parse_message(answer(client))->id, 3u);
+  commands_.open_rollovers.at(0)(RolloverResult{});
+  EXPECT_EQ(parse_message(answer(client))->id, 1u);
+  client.send(write_request(4, large));
+  ASSERT_TRUE(wait_until([&] { return commands_.open_rollovers.size() == 2; })) << "its bytes are free again";
+}
+
 TEST_F(ControlLimits, AFollowerThatDoesNotReadIsDropped) {
   start();
   RawClient lazy(options_.socket_path), eager(options_.socket_path);

@@ -3,6 +3,7 @@
 #include "control/relayctl/connections_view.h"
 #include "control/relayctl/rollover_view.h"
 #include "control/relayctl/status_view.h"
+#include "control/relayctl/upgrade_view.h"
 #include "tests/control/fake_commands.h"
 
 namespace relayd::relayctl {
@@ -283,6 +284,9 @@ TEST(OtherViews, ReloadConnectionsEvents) {
   EXPECT_EQ(joined(reload_lines({{"web"}, {}, {}, {}, {"api", "db"}, {"threads"}}, Style{})),
             "rolled over: web\nunchanged: api, db\ntakes effect only when relayd starts anew: threads\n");
   EXPECT_EQ(joined(reload_lines({}, Style{})), "nothing changed\n");
+  EXPECT_EQ(
+      upgrade_line({"1.2.0", "1.2.1\x1b[2J", "/usr/bin/relayd", 4711, 9000, 43}),
+      "relayd 1.2.0 was replaced by 1.2.1?[2J: pid 4711 as before, 9000 connections kept, silent for 43 ms");
   EXPECT_THAT(
       joined(connection_lines({{"web", 7, "[::1]:80", 2, 0, "relaying", 61'000, 20, 4096, 65536}}, Style{})),
       HasSubstr("web      7   [::1]:80  2    0         relaying  1 min 1 s  0.0 s  4.0 KiB  64.0 KiB\n"));

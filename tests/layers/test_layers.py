@@ -11,6 +11,8 @@ INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 BASE = {"proxy/base"}
 CONFIG = BASE | {"proxy/config"}
 ROLLOVER = CONFIG | {"proxy/backend", "proxy/net", "proxy/rollover"}
+# Of the control socket it knows only what is written down of it.
+UPGRADE = ROLLOVER | {"proxy/steering", "control/protocol", "control/server", "proxy/upgrade"}
 MAY_INCLUDE = {
     "proxy/base": BASE,
     "proxy/config": CONFIG,
@@ -22,8 +24,9 @@ MAY_INCLUDE = {
     "control/protocol": BASE | {"control/protocol"},
     "control/server": BASE | {"control/protocol", "control/server"},
     "control/relayctl": BASE | {"control/protocol", "control/relayctl"},
-    "proxy/daemon": ROLLOVER | {"proxy/steering", "control/protocol", "control/server", "proxy/daemon"},
-    "proxy": ROLLOVER | {"proxy/steering", "control/protocol", "control/server", "proxy/daemon", "proxy"},  # main.cc
+    "proxy/upgrade": UPGRADE,
+    "proxy/daemon": UPGRADE | {"control/server", "proxy/daemon"},
+    "proxy": UPGRADE | {"control/server", "proxy/daemon", "proxy"},  # main.cc
 }
 
 

@@ -23,6 +23,7 @@ constexpr std::uint64_t kExchangesPerSetting = 20'000;  // eight settings
 constexpr std::uint64_t kSessionsPerPlane = 400;
 constexpr std::size_t kAtOnce = 48;
 constexpr int kQuietMilliseconds = 5;
+constexpr std::uint64_t kRoundsPerUpgrade = 97;
 
 struct Totals {
   std::uint64_t messages = 0;
@@ -36,8 +37,14 @@ struct Totals {
 // one before it has its backend connection: so each backend connection is known to be whose.
 class Stage {
  public:
-  Stage(Plane& plane, Listening& backend)
-      : plane_(plane), backend_(backend), epoll_(::epoll_create1(EPOLL_CLOEXEC)), slots_(kAtOnce) {
+  // `upgrades`: relayd is replaced again and again, by one of so many threads and, in turn, of one more; 0:
+  // never.
+  Stage(Plane& plane, Listening& backend, unsigned upgrades)
+      : upgrades_(upgrades),
+        plane_(plane),
+        backend_(backend),
+        epoll_(::epoll_create1(EPOLL_CLOEXEC)),
+        slots_(kAtOnce) {
     epoll_event event{.events = EPOLLIN, .data = {.u64 = kListener}};
     EXPECT_EQ(::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, backend_.fd(), &event), 0);
   }
@@ -49,6 +56,8 @@ class Stage {
     to_start_ = count;
     while (to_start_ > 0 || playing_ > 0) {
       ++round_;
+      if (upgrades_ != 0 && round_ % kRoundsPerUpgrade == 0)
+        plane_.replace(upgrades_ + static_cast<unsigned>(round_ / kRoundsPerUpgrade % 2));
       if (!connecting_ && to_start_ > 0) start_one();
       if (!take_events()) return false;
       for (std::size_t slot = 0; slot < slots_.size(); ++slot) {
@@ -166,6 +175,7 @@ class Stage {
                   << session.describe() << "replay with RELAYD_SEED=" << session.script().seed;
   }
 
+  const unsigned upgrades_;
   Plane& plane_;
   Listening& backend_;
   Descriptor epoll_;
@@ -184,11 +194,13 @@ struct Setting {
   bool unix_front;
   bool unix_back;
   unsigned threads;
+  bool upgrades = false;  // of relayd, now and then
 };
 
 std::string setting_name(const ::testing::TestParamInfo<Setting>& tested) {
   return std::string(tested.param.unix_front ? "unix" : "tcp") + "_to_" +
-         (tested.param.unix_back ? "unix" : "tcp") + "_" + std::to_string(tested.param.threads);
+         (tested.param.unix_back ? "unix" : "tcp") + "_" + std::to_string(tested.param.threads) +
+         (tested.param.upgrades ? "_upgraded" : "");
 }
 
 class ExchangeTest : public ::testing::TestWithParam<Setting> {
@@ -204,7 +216,7 @@ class ExchangeTest : public ::testing::TestWithParam<Setting> {
                    .listen = GetParam().unix_front ? path.address("front") : SocketAddress::loopback(0)});
       Listening backend(GetParam().unix_back ? path.address("back") : SocketAddress::loopback(0));
       plane.route(backend.address());
-      Stage stage(plane, backend);
+      Stage stage(plane, backend, GetParam().upgrades ? GetParam().threads : 0);
       if (!stage.play(first, stride, count)) return false;
       EXPECT_TRUE(plane.wait([&] { return plane.counts().active == 0; })) << plane.counts().active;
       check_counts(plane.counts(), stage.totals(), count);
@@ -236,7 +248,9 @@ INSTANTIATE_TEST_SUITE_P(Each, ExchangeTest,
                          ::testing::Values(Setting{false, false, 1}, Setting{false, false, 3},
                                            Setting{false, true, 1}, Setting{false, true, 3},
                                            Setting{true, false, 1}, Setting{true, false, 3},
-                                           Setting{true, true, 1}, Setting{true, true, 3}),
+                                           Setting{true, true, 1}, Setting{true, true, 3},
+                                           Setting{false, false, 1, true}, Setting{false, false, 3, true},
+                                           Setting{true, true, 2, true}),
                          setting_name);
 
 TEST_P(ExchangeTest, WhatIsSentArrivesAsItWasSent) {

@@ -69,8 +69,9 @@ struct Line {
 
 class World {
  public:
-  World(std::uint64_t seed, unsigned threads)
+  World(std::uint64_t seed, unsigned threads, bool upgrades)
       : random_(seed),
+        upgrades_(upgrades),
         plane_(http(threads, seed % 2 == 0 ? config::Protocol::kHttp : config::Protocol::kAuto)) {
     replace();
     for (int i = 0; i < 16; ++i) clients_.push_back({.line = {.peer = plane_.client(), .out = "", .in = ""}});
@@ -94,6 +95,7 @@ class World {
         client.idle = true;
         ++answered;
         if (random_() % 100 == 0) replace();
+        if (upgrades_ && random_() % 30 == 0) plane_.replace(1 + static_cast<unsigned>(random_() % 3));
       }
       moved = serve() || moved;
       if (moved) stalled = monotonic_now() + kPatience;
@@ -173,6 +175,7 @@ class World {
   }
 
   std::mt19937_64 random_;
+  const bool upgrades_;  // of relayd, now and then
   std::vector<Listening> listening_;
   Plane plane_;
   std::vector<Line> servers_;
@@ -184,8 +187,8 @@ class World {
 TEST(HttpRandom, EveryResponseIsThatOfItsRequest) {
   const char* given = std::getenv("RELAYD_SEED");
   const std::uint64_t first = given != nullptr ? std::strtoull(given, nullptr, 10) : 1;
-  for (std::uint64_t seed = first; seed < first + (given != nullptr ? 1 : 4); ++seed) {
-    World world(seed, seed % 4 < 2 ? 1 : 3);
+  for (std::uint64_t seed = first; seed < first + (given != nullptr ? 1 : 6); ++seed) {
+    World world(seed, seed % 4 < 2 ? 1 : 3, seed % 3 != 0);
     ASSERT_TRUE(world.play(std::getenv("RELAYD_SOAK") != nullptr ? 10'000 : 1'000)) << "RELAYD_SEED=" << seed;
   }
 }

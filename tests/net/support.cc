@@ -1,6 +1,7 @@
 #include "tests/net/support.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -134,19 +135,61 @@ void EchoServer::run() {
   }
 }
 
-Plane::Plane(Options options) {
-  const auto send = options.service.proxy_protocol.send;
+Plane::Plane(Options options) : options_(std::move(options)) {
+  const auto send = options_.service.proxy_protocol.send;
   if (send == config::ProxyProtocol::kV1) send_proxy = ProxyVersion::kV1;
   if (send == config::ProxyProtocol::kV2) send_proxy = ProxyVersion::kV2;
-  listener = make_listener(options.listen);
+  listener = make_listener(options_.listen);
+  make(options_.threads, nullptr);
+}
+
+void Plane::make(unsigned threads, const PlaneRecord* taken_over) {
   Events events;
   events.drained = [this](ServiceId id, std::uint64_t token) {
     EXPECT_EQ(id, kService);
     drained.push_back(token);
   };
   data = std::make_unique<DataPlane>(
-      loop, net::Options{.threads = options.threads, .max_descriptors = options.max_descriptors}, events);
-  data->add_service(kService, options.service, {&listener});
+      loop,
+      net::Options{.threads = threads, .max_descriptors = options_.max_descriptors, .taken_over = taken_over},
+      events);
+  data->add_service(kService, options_.service, {&listener});
+}
+
+namespace {
+
+// Owned by whoever restores them, while the former plane closes its own.
+void duplicate(int& fd) {
+  if (fd >= 0) fd = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
+}
+
+}  // namespace
+
+void Plane::replace(unsigned threads) {
+  const auto frozen = data->freeze(kPatience);
+  ASSERT_TRUE(frozen) << frozen.error().message;
+  PlaneRecord record = data->frozen();
+  ASSERT_EQ(fault_of(record), "");
+  for (WorkerRecord& worker : record.workers) {
+    for (ConnectionRecord& connection : worker.connections) {
+      for (const unsigned side : {kClient, kBackend}) {
+        duplicate(connection.connection.fd[side]);
+        duplicate(connection.parked[side].read);
+        duplicate(connection.parked[side].write);
+      }
+    }
+  }
+  data.reset();
+  make(threads, &record);
+  data->restore(record, [this](const EndpointRecord& endpoint) {
+    for (const Endpoint& named : route_->endpoints) {
+      if (named.address == endpoint.address && named.generation == endpoint.generation) return named.load;
+    }
+    return std::make_shared<EndpointLoad>();
+  });
+  data->set_route(kService, route_);
+  data->start();
+  data->go();
 }
 
 Plane::~Plane() {
@@ -163,7 +206,8 @@ std::shared_ptr<EndpointLoad> Plane::route(const SocketAddress& address, std::ui
 
 void Plane::route(std::vector<Endpoint> endpoints, config::Balance balance) {
   for (Endpoint& endpoint : endpoints) endpoint.send_proxy = send_proxy;
-  data->set_route(kService, std::make_shared<const Route>(Route{balance, std::move(endpoints)}));
+  route_ = std::make_shared<const Route>(Route{balance, std::move(endpoints)});
+  data->set_route(kService, route_);
 }
 
 std::vector<ConnectionInfo> Plane::list() { return list_of(std::nullopt).connections; }

@@ -90,6 +90,9 @@ class Plane {
   static constexpr ServiceId kService = 3;
 
   explicit Plane(Options options);
+  // As an upgrade of relayd does: the data plane halts, leaves its record, and another one, of so many
+  // threads, goes on from it.
+  void replace(unsigned threads);
   // Ends by asserting that the loop closed clean.
   ~Plane();
 
@@ -109,6 +112,12 @@ class Plane {
   ConnectionList list_of(std::optional<std::uint32_t> generation, std::size_t limit = 10'000);
   // Runs the main loop until it is true; false after kPatience.
   bool wait(const std::function<bool()>& condition);
+
+ private:
+  void make(unsigned threads, const PlaneRecord* taken_over);
+
+  const Options options_;
+  std::shared_ptr<const Route> route_ = std::make_shared<const Route>();  // as last given
 };
 
 std::size_t open_descriptors();

@@ -302,7 +302,7 @@ TEST_F(SwitchTest, AKilledOwnerLeavesNothingBehind) {
 }
 
 TEST_F(SwitchTest, ItsDescriptorsAreCloseOnExec) {
-  const auto all = switch_->descriptors();
+  const auto all = switch_->save();
   for (const int fd : {all.addresses, all.services, all.sockets, all.link}) {
     ASSERT_GE(fd, 0);
     EXPECT_EQ(::fcntl(fd, F_GETFD), FD_CLOEXEC);
