@@ -10,9 +10,29 @@ import shutil
 import signal
 import subprocess
 
+import pytest
+
 from . import http, namespaces, places, processes
 
 PORT = 8000
+# With a /proc of its own where that can be had (not in a chroot); relayd must do without as well.
+PID_NAMESPACES = [
+    ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"],
+    # LeakSanitizer finds itself by its number in /proc, which is another one there.
+    ["env", "ASAN_OPTIONS=detect_leaks=0", "unshare", "--pid", "--fork", "--kill-child"],
+]
+
+
+def start_as_pid_1(relayd, services, **top):
+    """relayd as the first process of a container. relayd.pid is its number outside."""
+    for prefix in PID_NAMESPACES:
+        if subprocess.run([*prefix, "true"], capture_output=True).returncode == 0:
+            break
+    else:
+        pytest.skip("unshare --pid is not permitted here: relayd as PID 1 was not tested")
+    relayd.start(services, prefix=prefix, **top)
+    assert relayd.status()["pid"] == 1
+    (relayd.pid,) = processes.children(relayd.process.pid)
 
 
 class App:

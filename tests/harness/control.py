@@ -29,7 +29,7 @@ def call(path, method, seconds=20, **params):
 
 
 class Events:
-    """Everything that relayd has reported since its start, gathered by a thread until relayd ends."""
+    """Everything that relayd has reported since its start, gathered by a thread until relayd ends the connection."""
 
     def __init__(self, path):
         self._link = socket.socket(socket.AF_UNIX)
@@ -38,6 +38,7 @@ class Events:
         self._link.sendall(json.dumps(request).encode() + b"\n")
         self._all = []
         self._more = threading.Condition()
+        self.ended = False
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
@@ -49,6 +50,7 @@ class Events:
                     with self._more:
                         self._all.append(message["params"])
                         self._more.notify_all()
+        self.ended = True
 
     def all(self):
         with self._more:

@@ -44,6 +44,7 @@ class Relayd:
         self.events = None
         self.config = None
         self.address = None  # of the first service
+        self.output = None  # descriptor for its output, where it is not to go to stderr_file
         self.pass_fds = ()  # descriptors that the next process inherits, under the same numbers
 
     # ---- starting
@@ -79,8 +80,8 @@ class Relayd:
             self.process = subprocess.Popen(
                 [*prefix, *command],
                 stdin=subprocess.DEVNULL,
-                stdout=errors,
-                stderr=errors,
+                stdout=self.output or errors,
+                stderr=self.output or errors,
                 cwd=self.folder,
                 pass_fds=self.pass_fds,
                 env={**os.environ, processes.MARK: self.mark, **environment},
@@ -112,6 +113,12 @@ class Relayd:
     def follow(self):
         if self.events is None:
             self.events = control.Events(self.socket)
+        elif self.events.ended:
+            # By an upgrade, it may be: all events are told anew. Where nobody answers, those that are known stay.
+            with contextlib.suppress(OSError):
+                again = control.Events(self.socket)
+                self.events.close()
+                self.events = again
         return self.events
 
     def wait_for(self, condition, what, name=None, seconds=30):
@@ -176,14 +183,20 @@ class Relayd:
     def ctl_json(self, *arguments, **options):
         return json.loads(self.ctl(*arguments, "--json", **options).stdout)
 
-    def rollover(self, mode=None, env=None, until=None, expect=0, **options):
+    def rollover(self, mode=None, env=None, until=None, expect=0, service=None, **options):
         """One rollover, waited for; the result as relayctl prints it."""
-        arguments = ["rollover"]
+        arguments = ["rollover", *([service] if service else [])]
         arguments += ["--mode", mode] if mode else []
         arguments += ["--until", until] if until else []
         for key, value in (env or {}).items():
             arguments += ["--env", f"{key}={value}"]
         return self.ctl_json(*arguments, expect=expect, **options)
+
+    def upgrade(self, binary=None, expect=0, **options):
+        """relayd's own executable replaced; what relayctl tells, as an object, or where it is to fail as text."""
+        arguments = ["upgrade", "--json", *(["--binary", str(binary)] if binary else [])]
+        ended = self.ctl(*arguments, expect=expect, **options)
+        return json.loads(ended.stdout) if expect == 0 else ended.stdout + ended.stderr
 
     def begin_rollover(self, *arguments):
         return self.begin("rollover", *arguments)

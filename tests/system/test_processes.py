@@ -3,35 +3,16 @@
 import os
 import pathlib
 import signal
-import subprocess
 
 import pytest
 
-from harness import apps, http, places, processes
-
-# With a /proc of its own where that can be had (not in a chroot); relayd must do without as well.
-NAMESPACES = [
-    ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"],
-    # LeakSanitizer finds itself by its number in /proc, which is another one there.
-    ["env", "ASAN_OPTIONS=detect_leaks=0", "unshare", "--pid", "--fork", "--kill-child"],
-]
-
-
-def start_as_pid_1(relayd, service):
-    for prefix in NAMESPACES:
-        if subprocess.run([*prefix, "true"], capture_output=True).returncode == 0:
-            break
-    else:
-        pytest.skip("unshare --pid is not permitted here: relayd as PID 1 was not tested")
-    relayd.start({"web": service}, prefix=prefix)
-    assert relayd.status()["pid"] == 1
-    (relayd.pid,) = processes.children(relayd.process.pid)  # as it is called outside of the namespace
+from harness import apps, containers, http, places, processes
 
 
 def test_pid_1_reaps_orphans_and_drains_on_term(relayd):
     app = places.program("demo_app")
     service = apps.service(["/bin/sh", "-c", f"(/bin/sleep 1.5 & /bin/sleep 1.6 &) ; exec {app}"])
-    start_as_pid_1(relayd, service)
+    containers.start_as_pid_1(relayd, {"web": service})
     count = processes.wait_until(
         lambda: sum(pathlib.Path(f"/proc/{p}/comm").read_text() == "sleep\n" for p in living_children(relayd)),
         "the orphans belong to PID 1",
@@ -61,7 +42,7 @@ def living_children(relayd):
 
 
 def test_pid_1_rolls_over(relayd):
-    start_as_pid_1(relayd, apps.gunicorn())
+    containers.start_as_pid_1(relayd, {"web": apps.gunicorn()})
     assert relayd.rollover(until="drained")["result"] == "done"
     assert http.get_json(relayd.address)["generation"] == 2
 

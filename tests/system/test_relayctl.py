@@ -190,7 +190,7 @@ def test_stop_now(relayd):
         assert relayd.wait_end(30) == 0
 
 
-@pytest.mark.parametrize("verb", ["promote", "rollback", "upgrade", "doctor"])
+@pytest.mark.parametrize("verb", ["promote", "rollback", "doctor"])
 def test_what_is_not_built_yet_is_refused_with_a_word(relayd, verb):
     relayd.start({"web": apps.demo()})
     assert "not in this version" in relayd.ctl(verb, expect=2).stderr

@@ -92,10 +92,11 @@ def test_a_second_term_is_harmless_and_int_hurries_a_graceful_stop(relayd):
     assert relayd.wait_end(30) == 0
 
 
-def test_usr2_is_refused_with_a_word_and_nothing_changes(relayd):
+def test_usr2_upgrades_and_nothing_changes(relayd):
+    """More of it in test_upgrade.py."""
     relayd.start({"web": apps.demo()})
     relayd.send(signal.SIGUSR2)
-    assert "USR2" in relayd.wait_event("warning")["message"]
+    assert relayd.wait_event("upgraded")["details"]["connections"] == "0"
     assert http.get_json(relayd.address)["generation"] == 1
 
 
