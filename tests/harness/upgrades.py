@@ -1,12 +1,13 @@
 """relayd's own upgrade, and what it may not change."""
 
 import collections
+import contextlib
 import os
 import pathlib
 import resource
 import shutil
 
-from . import places, processes
+from . import living, places, processes
 
 
 def another_binary(relayd):
@@ -86,3 +87,28 @@ class Limited:
 
     def __exit__(self, *_):
         resource.prlimit(self.pid, self.which, self.before)
+
+
+@contextlib.contextmanager
+def crowd_that_loses_nothing(relayd, prefix=(), persistent=False):
+    """relayd with a crowd; at the end a good upgrade, and nothing lost. `persistent`: nobody makes a new connection, and relayd
+    none of its own."""
+    health = {"health": {"interval": "0s"}} if persistent else {}
+    services = {name: service for name, service in living.services(**health).items() if name in ("web", "raw")}
+    relayd.start(services, threads=2, prefix=prefix)
+    before = instances(relayd), set(processes.children(relayd.pid)), relayd.status()["pid"]
+    with living.Crowd(relayd.folder, relayd.mark) as crowd:
+        if persistent:
+            for kind in ("ping_pong", "idle"):
+                crowd.open(kind, 10, services["raw"]["listen"][0])
+            crowd.open("websocket", 10, relayd.address)
+        else:
+            crowd.mixed(30, **living.addresses(services, "web", "raw"))
+        yield crowd
+        crowd.round()
+        assert relayd.process.poll() is None
+        assert (instances(relayd), relayd.status()["pid"]) == (before[0], before[2])
+        processes.wait_until(lambda: set(processes.children(relayd.pid)) == before[1], "nothing is left of what was tried", 5)
+        upgrade(relayd, crowd, places.program("relayd"))
+        report = crowd.finish()
+    living.assert_nothing_lost(report)

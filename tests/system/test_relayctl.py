@@ -108,8 +108,15 @@ def test_reload_adds_and_removes_services(relayd):
     relayd.write_config({"web": services["web"]})
     assert relayd.ctl_json("reload")["removed"] == ["api"]
     processes.wait_until(lambda: len(relayd.status()["services"]) == 1, "it is gone")
-    with pytest.raises(ConnectionRefusedError):
-        http.get_json(new["listen"][0])
+    processes.wait_until(lambda: refuses(new["listen"][0]), "nobody listens there any more")
+
+
+def refuses(address):
+    try:
+        http.connect(address).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 def test_connections(relayd):

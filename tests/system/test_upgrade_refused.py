@@ -10,35 +10,10 @@ import time
 
 import pytest
 
-from harness import living, places, processes, upgrades
+from harness import processes, upgrades
 
 LIMIT_SECONDS = 10  # that a new executable has for its rehearsal
 HALF_A_PAGE = 2048
-
-
-@contextlib.contextmanager
-def living_crowd(relayd, prefix=(), persistent=False):
-    """relayd with a crowd; at the end a good upgrade, and nothing lost. `persistent`: nobody makes a new connection, and relayd
-    none of its own."""
-    health = {"health": {"interval": "0s"}} if persistent else {}
-    services = {name: service for name, service in living.services(**health).items() if name in ("web", "raw")}
-    relayd.start(services, threads=2, prefix=prefix)
-    before = upgrades.instances(relayd), set(processes.children(relayd.pid)), relayd.status()["pid"]
-    with living.Crowd(relayd.folder, relayd.mark) as crowd:
-        if persistent:
-            for kind in ("ping_pong", "idle"):
-                crowd.open(kind, 10, services["raw"]["listen"][0])
-            crowd.open("websocket", 10, relayd.address)
-        else:
-            crowd.mixed(30, **living.addresses(services, "web", "raw"))
-        yield crowd
-        crowd.round()
-        assert relayd.process.poll() is None
-        assert (upgrades.instances(relayd), relayd.status()["pid"]) == (before[0], before[2])
-        processes.wait_until(lambda: set(processes.children(relayd.pid)) == before[1], "nothing is left of what was tried", 5)
-        upgrades.upgrade(relayd, crowd, places.program("relayd"))
-        report = crowd.finish()
-    living.assert_nothing_lost(report)
 
 
 def script(relayd, text, mode=0o755):
@@ -72,7 +47,7 @@ IMAGES = {
 @pytest.mark.parametrize("image", IMAGES)
 def test_a_bad_executable(relayd, image):
     make, words = IMAGES[image]
-    with living_crowd(relayd) as crowd:
+    with upgrades.crowd_that_loses_nothing(relayd) as crowd:
         path = make(relayd)
         known, began = relayd.last_sequence(), time.monotonic()
         with crowd.watching() as silence:
@@ -90,7 +65,7 @@ def test_a_bad_executable(relayd, image):
 
 def test_a_bad_executable_at_usr2(relayd):
     """The one that runs has gone from its path, and something else is there."""
-    with living_crowd(relayd) as crowd:
+    with upgrades.crowd_that_loses_nothing(relayd) as crowd:
         other = upgrades.another_binary(relayd)
         upgrades.upgrade(relayd, crowd, other)
         os.unlink(other)
@@ -102,7 +77,7 @@ def test_a_bad_executable_at_usr2(relayd):
 
 @pytest.mark.parametrize("wrong", ["{ not yaml", '{"services": {"web": {"lissten": [":1"]}}}'])
 def test_a_configuration_that_is_broken_at_that_moment(relayd, wrong):
-    with living_crowd(relayd):
+    with upgrades.crowd_that_loses_nothing(relayd):
         good = relayd.config_file.read_text()
         relayd.config_file.write_text(wrong)
         said = relayd.upgrade(expect=1)
@@ -111,7 +86,7 @@ def test_a_configuration_that_is_broken_at_that_moment(relayd, wrong):
 
 
 def test_the_rehearsing_process_is_killed(relayd):
-    with living_crowd(relayd):
+    with upgrades.crowd_that_loses_nothing(relayd):
         path = script(relayd, "#!/bin/sh\nwhile :; do sleep 0.1; done\n")
         upgrade = relayd.begin("upgrade", "--binary", str(path))
         victim = processes.wait_until(lambda: rehearsing(relayd), "it rehearses")
@@ -134,7 +109,7 @@ def rehearsing(relayd):
 
 
 def test_no_descriptors_left(relayd):
-    with living_crowd(relayd, persistent=True) as crowd:
+    with upgrades.crowd_that_loses_nothing(relayd, persistent=True) as crowd:
         relayd.upgrade(relayd.folder / "missing", expect=1)  # UBSan looks at memory through a pipe, once for each type
         first_free, next_free = upgrades.free_numbers(relayd, 2)  # one is for relayctl's own connection
         with upgrades.Limited(relayd, resource.RLIMIT_NOFILE, next_free):
@@ -150,7 +125,7 @@ def test_no_room_for_the_state(relayd):
     copier = threading.Thread(target=copy, args=(reading, relayd.stderr_file), daemon=True)
     copier.start()
     try:
-        with living_crowd(relayd) as crowd:
+        with upgrades.crowd_that_loses_nothing(relayd) as crowd:
             with upgrades.Limited(relayd, resource.RLIMIT_FSIZE, HALF_A_PAGE):
                 said = relayd.upgrade(expect=1)
                 assert "File too large" in said or "EFBIG" in said, said
@@ -166,36 +141,3 @@ def copy(reading, path):
     with open(path, "ab", buffering=0) as file:
         while piece := os.read(reading, 65536):
             file.write(piece)
-
-
-@pytest.mark.parametrize("fault", ["crash", "overflow", "throw", "hang", "exit", "abort"])
-def test_way_back(relayd, fault):
-    """The new executable has rehearsed well, and fails when it takes over: the old one is back, with everything."""
-    if not (places.bin_dir() / "relayd_faulty").exists():
-        pytest.skip("relayd_faulty was not built: the way back was not tested")
-    faulty = places.program("relayd_faulty")
-    with living_crowd(relayd, prefix=["env", f"RELAYD_FAULT={fault}"]) as crowd:
-        for _ in range(2):
-            known = relayd.last_sequence()
-            with crowd.watching() as silence:
-                said = relayd.upgrade(faulty, expect=1, seconds=60)
-                crowd.round()
-            assert faulty in said, said
-            assert faulty in relayd.wait_event("upgrade_failed", after=known)["message"]
-            assert upgrades.running_binary(relayd) == places.program("relayd")
-            print(f"  {fault}: {silence['ms']} ms of silence ({silence['kind']}); {said.strip()}")
-
-
-def test_to_the_release_before_and_back(relayd):
-    """One that reads only the state of the version before is given that one."""
-    faulty = places.program("relayd_faulty")
-    with living_crowd(relayd, prefix=["env", "RELAYD_FAULT=older"]) as crowd:
-        for binary in (faulty, places.program("relayd")):
-            upgrades.upgrade(relayd, crowd, binary)
-
-
-def test_a_release_that_reads_no_state_of_today(relayd):
-    faulty = places.program("relayd_faulty")
-    with living_crowd(relayd, prefix=["env", "RELAYD_FAULT=ancient"]):
-        said = relayd.upgrade(faulty, expect=1)
-        assert faulty in said and "it has version" in said, said
