@@ -319,8 +319,11 @@ void DataPlane::restore(const PlaneRecord& record, const LoadOf& load_of) {
     for (std::size_t k = 0; k < std::min(totals.size(), service.totals.size()); ++k)
       totals[k]->store(service.totals[k], std::memory_order_relaxed);
   }
-  const std::vector<WorkerRecord> dealt = deal_out(record.workers, impl_->workers.size());
-  for (std::size_t i = 0; i < impl_->workers.size(); ++i) impl_->workers[i]->restore(dealt[i], load_of);
+  const bool as_before = record.workers.size() == impl_->workers.size();
+  std::vector<WorkerRecord> dealt;
+  if (!as_before) dealt = deal_out(record.workers, impl_->workers.size());
+  const std::vector<WorkerRecord>& parts = as_before ? record.workers : dealt;
+  for (std::size_t i = 0; i < impl_->workers.size(); ++i) impl_->workers[i]->restore(parts[i], load_of);
   for (const ServiceRecord& service : record.services) {
     if (service.closing) close_held(service.id);
   }

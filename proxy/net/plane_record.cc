@@ -82,9 +82,9 @@ std::string fault_of(const PlaneRecord& record) {
       if (!known(endpoint.service)) return "an endpoint is of no service";
     }
     for (const ConnectionRecord& connection : worker.connections) {
-      const std::string id = "connection " + std::to_string(connection.connection.id) + ": ";
-      if (!known(connection.connection.service)) return id + "it is of no service";
-      if (const std::string fault = fault_of(connection, worker); !fault.empty()) return id + fault;
+      const std::string fault =
+          known(connection.connection.service) ? fault_of(connection, worker) : "it is of no service";
+      if (!fault.empty()) return "connection " + std::to_string(connection.connection.id) + ": " + fault;
     }
     for (const SweepRecord& sweep : worker.sweeps) {
       if (!known(sweep.service)) return "a walk is over no service";
@@ -97,7 +97,6 @@ std::string fault_of(const PlaneRecord& record) {
 }
 
 std::vector<WorkerRecord> deal_out(const std::vector<WorkerRecord>& before, std::size_t workers) {
-  if (before.size() == workers) return before;
   WorkerRecord all;
   for (const WorkerRecord& worker : before) {
     const auto offset = static_cast<Index>(all.endpoints.size());
