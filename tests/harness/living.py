@@ -32,7 +32,7 @@ SHARES = {
 OPERATIONS_A_SECOND = 600  # of all who ask and answer
 SLOW_BYTES_A_SECOND = 8 << 20  # of all slow downloads, and again of all slow uploads
 PIECE = 256 << 10  # that the app takes at once, where there is so much
-SLOW_SECONDS = 3  # that one takes
+SLOW_SECONDS = 3 if places.SOAK else 1  # that one takes
 
 
 class Crowd:

@@ -22,11 +22,28 @@ def program(name):
     return str(path)
 
 
+_claims = []
+
+
+def _claim(port):
+    """Whether the port is ours from now on: no test process of this network namespace is given it until we end."""
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        claim.bind(f"\0relayd-test-port-{port}")
+    except OSError:
+        claim.close()
+        return False
+    _claims.append(claim)
+    return True
+
+
 def free_port(host="127.0.0.1"):
-    """A port that is free now, below the ephemeral range: no client's own port can take it meanwhile."""
+    """A port that is free and given to nobody else, below the ephemeral range: no client's own port can take it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     while True:
         port = random.SystemRandom().randrange(12000, 32000)
+        if not _claim(port):
+            continue
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
