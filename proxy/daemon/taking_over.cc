@@ -136,6 +136,7 @@ void Daemon::restore_reloads(const upgrade::Record& record) {
 
 int Daemon::go_on(const upgrade::Record& record) {
   data_plane_->go();
+  upgrades_->end_silence();
   (void)upgrade::set_inheritable(upgrade::descriptors_of(record), false);
   for (const pid_t stray : record.strays) backend::end_stray(keeper_, stray);
   std::uint64_t connections = 0;

@@ -254,16 +254,17 @@ void Upgrades::restore(const upgrade::Record& record, const std::optional<std::s
   }
 }
 
+void Upgrades::end_silence() {
+  if (outcome_ && *outcome_) (*outcome_)->silence_ms = (now_ns() - silent_since_ns_) / 1'000'000;
+}
+
 void Upgrades::conclude(std::uint64_t connections) {
   image_.reset();
   former_.reset();
   if (!outcome_) return;
   Result<Done> outcome = std::move(*outcome_);
   outcome_.reset();
-  if (outcome) {
-    outcome->connections = connections;
-    outcome->silence_ms = (now_ns() - silent_since_ns_) / 1'000'000;
-  }
+  if (outcome) outcome->connections = connections;
   answer_first(outcome);
 }
 

@@ -46,7 +46,9 @@ class Upgrades {
   void save(upgrade::Record& record) const;
   // In the next image, or the former one again, which then has `failure`.
   void restore(const upgrade::Record& record, const std::optional<std::string>& failure);
-  // The same, once it works: tells how it went, and goes on with the next one.
+  // The same, once the data plane works again.
+  void end_silence();
+  // The same, once all does: tells how it went, and goes on with the next one.
   void conclude(std::uint64_t connections);
 
  private:

@@ -306,6 +306,12 @@ void Worker::pause(ServiceState& service) {
   want_tick();
 }
 
+void Worker::set_accepting(bool on) {
+  accepts_ = on;
+  for (Index i = 0; !on && i < listeners_.size(); ++i) watch_listener(i, false);
+  if (on && watch_missing()) want_tick();
+}
+
 // Those whose place in the epoll set was refused. True while it still is.
 bool Worker::watch_missing() {
   bool missing = false;

@@ -23,9 +23,7 @@ struct DataPlane::Impl {
     // Ticks stand still while nobody works: no time limit passes by that.
     if (options.taken_over != nullptr) {
       const PlaneRecord& before = *options.taken_over;
-      const bool known = before.frozen != TimePoint{};  // not by a state of version 1
-      plane.began = before.began +
-                    (known ? std::max(monotonic_now() - before.frozen, Duration::zero()) : Duration::zero());
+      plane.began = before.began + std::max(monotonic_now() - before.frozen, Duration::zero());
     }
     plane.loads = std::make_unique<WorkerLoad[]>(plane.workers);
     for (unsigned i = 0; i < plane.workers; ++i) workers.push_back(std::make_unique<Worker>(i, plane));
@@ -39,6 +37,7 @@ struct DataPlane::Impl {
   }
 
   void go() {
+    former_epolls.clear();
     plane.open = true;
     plane.open.notify_all();
   }
@@ -97,6 +96,7 @@ struct DataPlane::Impl {
   PlaneShared plane;
   Events events;
   std::map<ServiceId, std::shared_ptr<ServiceShared>> services;
+  std::vector<Descriptor> former_epolls;  // that no worker goes on with; until there is no way back
   std::shared_ptr<bool> alive = std::make_shared<bool>(true);
 
   std::mutex mutex;  // guards mail
@@ -323,6 +323,9 @@ void DataPlane::restore(const PlaneRecord& record, const LoadOf& load_of) {
   std::vector<WorkerRecord> dealt;
   if (!as_before) dealt = deal_out(record.workers, impl_->workers.size());
   const std::vector<WorkerRecord>& parts = as_before ? record.workers : dealt;
+  for (const WorkerRecord& worker : record.workers) {
+    if (!as_before) impl_->former_epolls.emplace_back(worker.epoll);
+  }
   for (std::size_t i = 0; i < impl_->workers.size(); ++i) impl_->workers[i]->restore(parts[i], load_of);
   for (const ServiceRecord& service : record.services) {
     if (service.closing) close_held(service.id);

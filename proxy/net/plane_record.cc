@@ -7,6 +7,8 @@
 namespace relayd::net {
 namespace {
 
+constexpr Index kHighestIndex = Index{1} << 24;  // a slab is an array
+
 bool is_listed(State state) { return state > State::kFree && state < State::kClosed; }
 
 std::string fault_of(const ParkedRecord& parked) {
@@ -24,6 +26,7 @@ std::string fault_of(const ParkedRecord& parked) {
 
 std::string fault_of(const ConnectionRecord& record, const WorkerRecord& worker) {
   const Connection& c = record.connection;
+  if (worker.epoll >= 0 && record.index > kHighestIndex) return "it has no place";
   if (!is_listed(c.state)) return "it is in no state";
   if (c.fd[kClient] < 0 && c.fd[kBackend] < 0) return "it has no socket";
   if (c.fd[kClient] < 0 && c.state != State::kResetting) return "it has no client";
@@ -54,6 +57,13 @@ std::string fault_of(const ConnectionRecord& record, const WorkerRecord& worker)
   return "";
 }
 
+bool have_places_of_their_own(const WorkerRecord& worker) {
+  std::vector<Index> places;
+  for (const ConnectionRecord& connection : worker.connections) places.push_back(connection.index);
+  std::ranges::sort(places);
+  return std::ranges::adjacent_find(places) == places.end();
+}
+
 // Whoever comes first in a list of connections of this state.
 bool comes_before(const ConnectionRecord& a, const ConnectionRecord& b) {
   const Connection& one = a.connection;
@@ -78,6 +88,7 @@ std::string fault_of(const PlaneRecord& record) {
     return std::ranges::any_of(record.services, [id](const ServiceRecord& s) { return s.id == id; });
   };
   for (const WorkerRecord& worker : record.workers) {
+    if (worker.epoll >= 0 && !have_places_of_their_own(worker)) return "two connections have one place";
     for (const EndpointRecord& endpoint : worker.endpoints) {
       if (!known(endpoint.service)) return "an endpoint is of no service";
     }

@@ -35,6 +35,7 @@ struct ExchangeRecord {
 
 struct ConnectionRecord {
   Connection connection;   // parked, previous, next, endpoint, origin and exchange mean nothing
+  Index index = kNone;     // its place in the worker's slab, which its events name
   Index endpoint = kNone;  // in the worker's record
   ParkedRecord parked[2];  // by direction
   std::optional<Origin> origin;
@@ -70,6 +71,9 @@ struct SpreadRecord {
 };
 
 struct WorkerRecord {
+  // Its epoll set, with everything in it that a connection says it watches, and nothing else. -1: there is
+  // none, as the state is of version 2 or older, or other workers go on; a new one is filled.
+  int epoll = -1;
   std::uint64_t arrivals = 0;
   std::vector<EndpointRecord> endpoints;
   std::vector<ConnectionRecord> connections;  // of one service and state: in the order of their list
@@ -95,7 +99,7 @@ struct PlaneRecord {
 std::string fault_of(const PlaneRecord& record);
 
 // The same connections for another number of workers, each with its part of them. Who waits longest comes
-// first.
+// first. Their epoll sets are nobody's.
 std::vector<WorkerRecord> deal_out(const std::vector<WorkerRecord>& before, std::size_t workers);
 
 // What counts the connections of an endpoint: asked once for each that a record names.

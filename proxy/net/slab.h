@@ -26,6 +26,18 @@ class Slab {
     slot.next = free_;
     free_ = index;
   }
+  // A fresh record at a place of the caller's choice. Only into a slab from which nothing was allocated yet;
+  // list_free() is due after the last.
+  Connection& place(Index index) {
+    while (index >= size()) grow();
+    return (*this)[index];
+  }
+  void list_free() {
+    free_ = kNone;
+    for (Index index = size(); index-- > 0;) {
+      if ((*this)[index].state == State::kFree) release(index);
+    }
+  }
   Connection& operator[](Index index) { return pages_[index / kPage][index % kPage]; }
   // Slots that exist, used or free.
   Index size() const { return static_cast<Index>(pages_.size()) * kPage; }

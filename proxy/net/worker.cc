@@ -38,12 +38,17 @@ Worker::Worker(unsigned number, PlaneShared& plane)
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       pipes_(plane.descriptors, plane.max_descriptors),
       relay_(chunks_, small_chunks_, pipes_) {
+  if (!epoll_ || !wake_)
+    throw std::runtime_error("cannot make the epoll set of a worker: " + errno_text(errno));
+  watch_wake();
+}
+
+void Worker::watch_wake() {
   epoll_event event{};
   event.events = EPOLLIN | EPOLLET;
   event.data.u64 = kWakeKey;
-  if (!epoll_ || !wake_ || ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, wake_.get(), &event) != 0) {
-    throw std::runtime_error("cannot make the epoll set of a worker: " + errno_text(errno));
-  }
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, wake_.get(), &event) != 0)
+    throw std::runtime_error("cannot wake a worker: " + errno_text(errno));
 }
 
 Worker::~Worker() { stop(); }
@@ -94,6 +99,7 @@ void Worker::run() {
   // What was posted before there was a thread comes before what has happened meanwhile.
   take_mail();
   run_commands();
+  set_accepting(true);
   while (!stopping_) {
     turn();
     if (halting_) stand_still();
@@ -334,7 +340,7 @@ bool Worker::set_watch(Connection& connection, Index index, unsigned side, int o
 
 void Worker::watch_listener(Index slot, bool on) {
   ListenerSlot& listener = listeners_[slot];
-  if (listener.fd < 0 || listener.watched == on) return;
+  if (listener.fd < 0 || listener.watched == on || (on && !accepts_)) return;
   epoll_event event{};
   // Level-triggered: taking it out and in again loses nothing. One waiting worker is woken, not all.
   event.events = EPOLLIN | EPOLLEXCLUSIVE;

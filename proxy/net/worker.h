@@ -43,9 +43,9 @@ class Worker {
   // Closes what is left at once and joins the thread.
   void stop();
 
-  // For an upgrade (worker_record.cc). A command: without accepting, no client is handed to another worker
-  // either.
-  void set_accepting(bool on) { accepts_ = on; }
+  // For an upgrade (worker_record.cc). A command: without accepting, no listener is in the epoll set, and no
+  // client is handed to another worker either.
+  void set_accepting(bool on);
   // Main thread: once the commands posted so far have been carried out, the thread stands still at the end of
   // its turn, with everything left as it is, until go_on(). False where it does not come to that by `end`;
   // go_on() is then due too.
@@ -165,7 +165,9 @@ class Worker {
   // worker_record.cc
   void stand_still();
   ConnectionRecord save_connection(Index index, const std::vector<Index>& endpoint_numbers, bool whole);
-  void restore_connection(const ConnectionRecord& record, const std::vector<Index>& endpoints);
+  // `is_watched`: in the epoll set already, under its index.
+  void restore_connection(const ConnectionRecord& record, const std::vector<Index>& endpoints,
+                          bool is_watched);
   void list_restored(ServiceState& service, Index index);
 
   // commands.cc
@@ -193,6 +195,7 @@ class Worker {
   bool watch_missing();
   bool tick_leaving();
   void end_leaving(ListenerSlot& slot);
+  void watch_wake();  // throws std::runtime_error
   void watch_listener(Index slot, bool on);
 
   // greeting.cc

@@ -34,11 +34,13 @@ void Worker::stand_still() {
   halt_changed_.notify_all();
   halt_changed_.wait(lock, [this] { return !halt_asked_; });
   halted_ = halting_ = false;
-  accepts_ = true;
+  lock.unlock();
+  set_accepting(true);
 }
 
 WorkerRecord Worker::save(bool whole) {
   WorkerRecord record;
+  record.epoll = epoll_.get();
   record.arrivals = arrivals_;
   std::vector<Index> numbers(endpoints_.size(), kNone);  // in the record, by their place in the table
   for (Index i = 0; i < endpoints_.size(); ++i) {
@@ -93,6 +95,7 @@ ConnectionRecord Worker::save_connection(Index index, const std::vector<Index>& 
   const Connection& connection = slab_[index];
   ConnectionRecord record;
   record.connection = connection;
+  record.index = index;
   if (connection.endpoint != kNone) record.endpoint = endpoint_numbers[connection.endpoint];
   for (const unsigned from : {kClient, kBackend}) {
     if (whole) record.parked[from] = relay_.saved_parked(connection, from);
@@ -105,7 +108,14 @@ ConnectionRecord Worker::save_connection(Index index, const std::vector<Index>& 
   return record;
 }
 
+// Nothing is changed in an epoll set that was another image's, but for what ends with this one: it may have
+// to be that one's again. Listeners come into it when the thread begins.
 void Worker::restore(const WorkerRecord& record, const LoadOf& load_of) {
+  accepts_ = false;
+  if (record.epoll >= 0) {
+    epoll_.reset(record.epoll);
+    watch_wake();
+  }
   time_ = monotonic_now();
   now_ = static_cast<Tick>((time_ - began_).count() / kMillisecondsPerTick);
   take_mail();
@@ -114,7 +124,10 @@ void Worker::restore(const WorkerRecord& record, const LoadOf& load_of) {
   std::vector<Index> endpoints;
   for (const EndpointRecord& endpoint : record.endpoints)
     endpoints.push_back(endpoints_.adopt(endpoint, load_of(endpoint)));
-  for (const ConnectionRecord& connection : record.connections) restore_connection(connection, endpoints);
+  const bool is_watched = record.epoll >= 0;
+  for (const ConnectionRecord& connection : record.connections)
+    restore_connection(connection, endpoints, is_watched);
+  if (is_watched) slab_.list_free();
   for (const SweepRecord& sweep : record.sweeps) {
     const auto what = sweep.what == SweepRecord::What::kGeneration ? Sweep::What::kGeneration
                       : sweep.what == SweepRecord::What::kEnded    ? Sweep::What::kEnded
@@ -144,9 +157,10 @@ void Worker::restore(const WorkerRecord& record, const LoadOf& load_of) {
   want_tick();
 }
 
-void Worker::restore_connection(const ConnectionRecord& record, const std::vector<Index>& endpoints) {
-  const Index index = slab_.allocate();
-  Connection& connection = slab_[index];
+void Worker::restore_connection(const ConnectionRecord& record, const std::vector<Index>& endpoints,
+                                bool is_watched) {
+  const Index index = is_watched ? record.index : slab_.allocate();
+  Connection& connection = is_watched ? slab_.place(index) : slab_[index];
   connection = record.connection;
   connection.previous = connection.next = kNone;
   connection.endpoint = connection.origin = connection.exchange = kNone;
@@ -173,6 +187,7 @@ void Worker::restore_connection(const ConnectionRecord& record, const std::vecto
   }
   if (connection.flags & kQueuedAgain) again_.push_back(index);
   list_restored(service, index);
+  if (is_watched) return;
   for (const unsigned side : {kClient, kBackend}) {
     const bool watched = connection.side[side] & kWatched;
     connection.side[side] &= static_cast<std::uint16_t>(~(kWatched | kWatchedForRoom));

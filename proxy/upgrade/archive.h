@@ -208,7 +208,9 @@ void field(A& archive, std::vector<T>& values) {
   std::size_t count = values.size();
   archive.count(count);
   if constexpr (A::kReads) {
+    constexpr std::size_t kMostAtOnce = 1 << 14;  // whatever a damaged state says
     values.clear();
+    values.reserve(std::min(count, kMostAtOnce));
     for (std::size_t i = 0; i < count && archive.fault().empty(); ++i) field(archive, values.emplace_back());
   } else {
     for (T& value : values) field(archive, value);

@@ -87,8 +87,7 @@ void fields(A& a, control::ClientRecord& c) {
 template <typename A>
 void fields(A& a, control::ServerRecord& s) {
   a.descriptor(s.fd);
-  all(a, s.path, s.device, s.inode, s.next_client, s.clients);
-  if (a.version() >= 2) all(a, s.group);
+  all(a, s.path, s.device, s.inode, s.next_client, s.clients, s.group);
 }
 
 template <typename A>
@@ -114,8 +113,7 @@ void fields(A& a, UpgradeRecord& u) {
   all(a, u.request, u.from_version, u.binary, u.executable);
   a.descriptor(u.image);
   a.descriptor(u.former);
-  all(a, u.silent_since_ns);
-  if (a.version() >= 2) all(a, u.count);
+  all(a, u.silent_since_ns, u.count);
 }
 
 template <typename A>
@@ -130,8 +128,7 @@ void fields(A& a, Record& r) {
   all(a, r.upgrade, r.further, r.config, r.config_file, r.control_override, r.pid_file_override,
       r.control_path, r.runtime_directory, r.pid_file, r.nofile_soft, r.nofile_hard, r.started, r.next_id,
       r.told_ready, r.passed, r.why_none_passed, r.keeper, r.strays, r.plane, r.steering, r.services,
-      r.events, r.last_event, r.reloads, r.last_reload, r.control);
-  if (a.version() >= 2) all(a, r.pid, r.capabilities);
+      r.events, r.last_event, r.reloads, r.last_reload, r.control, r.pid, r.capabilities);
 }
 
 }  // namespace relayd::upgrade

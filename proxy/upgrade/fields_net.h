@@ -57,6 +57,7 @@ void fields(A& a, net::Connection& c) {
 template <typename A>
 void fields(A& a, net::ConnectionRecord& c) {
   all(a, c.connection, c.endpoint, c.parked[net::kClient], c.parked[net::kBackend], c.origin, c.exchange);
+  if (a.version() >= 3) all(a, c.index);
 }
 
 template <typename A>
@@ -86,6 +87,7 @@ void fields(A& a, net::SpreadRecord& s) {
 template <typename A>
 void fields(A& a, net::WorkerRecord& w) {
   all(a, w.arrivals, w.endpoints, w.connections, w.sweeps, w.spreads);
+  if (a.version() >= 3) a.descriptor(w.epoll);
 }
 
 template <typename A>
@@ -95,8 +97,7 @@ void fields(A& a, net::ServiceRecord& s) {
 
 template <typename A>
 void fields(A& a, net::PlaneRecord& p) {
-  all(a, p.began, p.services, p.workers);
-  if (a.version() >= 2) all(a, p.frozen);
+  all(a, p.began, p.services, p.workers, p.frozen);
 }
 
 }  // namespace relayd::upgrade

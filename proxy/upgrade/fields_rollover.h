@@ -29,8 +29,7 @@ void fields(A& a, backend::ProcessState& p) {
   a.descriptor(p.notify);
   all(a, p.notify_address);
   a.descriptor(p.stderr_pipe);
-  all(a, p.stderr_tail, p.stderr_pending, p.status_text, p.last_check_error, p.health);
-  if (a.version() >= 2) all(a, p.user);
+  all(a, p.stderr_tail, p.stderr_pending, p.status_text, p.last_check_error, p.health, p.user);
 }
 
 template <typename A>

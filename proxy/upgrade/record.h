@@ -25,8 +25,8 @@ namespace relayd::upgrade {
 
 // The version of what is written where the reader knows it, and the one before, which is read too, and
 // written for a relayd that knows no other: so that there is a way back to the release before.
-inline constexpr std::uint32_t kVersion = 2;
-inline constexpr std::uint32_t kOldestVersion = 1;
+inline constexpr std::uint32_t kVersion = 3;
+inline constexpr std::uint32_t kOldestVersion = 2;
 
 struct SocketFileRecord {
   std::string path;

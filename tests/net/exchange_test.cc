@@ -37,8 +37,8 @@ struct Totals {
 // one before it has its backend connection: so each backend connection is known to be whose.
 class Stage {
  public:
-  // `upgrades`: relayd is replaced again and again, by one of so many threads and, in turn, of one more; 0:
-  // never.
+  // `upgrades`: relayd is replaced again and again, twice by one of so many threads and then twice of one
+  // more; 0: never.
   Stage(Plane& plane, Listening& backend, unsigned upgrades)
       : upgrades_(upgrades),
         plane_(plane),
@@ -57,7 +57,7 @@ class Stage {
     while (to_start_ > 0 || playing_ > 0) {
       ++round_;
       if (upgrades_ != 0 && round_ % kRoundsPerUpgrade == 0)
-        plane_.replace(upgrades_ + static_cast<unsigned>(round_ / kRoundsPerUpgrade % 2));
+        plane_.replace(upgrades_ + static_cast<unsigned>(round_ / kRoundsPerUpgrade / 2 % 2));
       if (!connecting_ && to_start_ > 0) start_one();
       if (!take_events()) return false;
       for (std::size_t slot = 0; slot < slots_.size(); ++slot) {

@@ -158,10 +158,20 @@ void Plane::make(unsigned threads, const PlaneRecord* taken_over) {
 
 namespace {
 
-// Owned by whoever restores them, while the former plane closes its own.
-void duplicate(int& fd) {
-  if (fd >= 0) fd = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
-}
+// Descriptors that outlive their owner under their own numbers, as over an exec.
+class Inherited {
+ public:
+  void add(int fd) {
+    if (fd >= 0) copies_.emplace_back(fd, Descriptor(::fcntl(fd, F_DUPFD_CLOEXEC, 0)));
+  }
+  void put_back() {
+    for (const auto& [fd, copy] : copies_) ASSERT_EQ(::dup3(copy.get(), fd, O_CLOEXEC), fd);
+    copies_.clear();
+  }
+
+ private:
+  std::vector<std::pair<int, Descriptor>> copies_;
+};
 
 }  // namespace
 
@@ -170,16 +180,19 @@ void Plane::replace(unsigned threads) {
   ASSERT_TRUE(frozen) << frozen.error().message;
   PlaneRecord record = data->frozen();
   ASSERT_EQ(fault_of(record), "");
-  for (WorkerRecord& worker : record.workers) {
-    for (ConnectionRecord& connection : worker.connections) {
+  Inherited inherited;
+  for (const WorkerRecord& worker : record.workers) {
+    inherited.add(worker.epoll);
+    for (const ConnectionRecord& connection : worker.connections) {
       for (const unsigned side : {kClient, kBackend}) {
-        duplicate(connection.connection.fd[side]);
-        duplicate(connection.parked[side].read);
-        duplicate(connection.parked[side].write);
+        inherited.add(connection.connection.fd[side]);
+        inherited.add(connection.parked[side].read);
+        inherited.add(connection.parked[side].write);
       }
     }
   }
   data.reset();
+  inherited.put_back();
   make(threads, &record);
   data->restore(record, [this](const EndpointRecord& endpoint) {
     for (const Endpoint& named : route_->endpoints) {

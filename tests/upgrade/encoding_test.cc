@@ -156,6 +156,9 @@ TEST(State, WhatCannotBeIsRefused) {
          r.plane.workers = {{}};
        }},
       {"of no service", [](Record& r) { r.plane.workers[0].connections[0].connection.service = 9; }},
+      {"two connections have one place",
+       [](Record& r) { r.plane.workers[0].connections[0].index = r.plane.workers[0].connections[1].index; }},
+      {"it has no place", [](Record& r) { r.plane.workers[0].connections[0].index = net::kNone; }},
       {"endpoint is unknown", [](Record& r) { r.plane.workers[0].connections[0].endpoint = 5; }},
       {"no client", [](Record& r) { r.plane.workers[0].connections[0].connection.fd[net::kClient] = -1; }},
       {"in no state",
@@ -196,8 +199,7 @@ TEST(State, WhatCannotBeIsRefused) {
   }
 }
 
-// Written by the relayd of each version, and kept: those that can be read are, and come to the sample of
-// today.
+// Written by the relayd of each version, and kept: those that can be read are.
 TEST(State, WrittenExamplesOfEachVersionAreRead) {
   for (std::uint32_t version = 1; version <= kVersion; ++version) {
     const std::string path = std::string(RELAYD_STATES) + "/version-" + std::to_string(version) + ".state";
@@ -214,7 +216,6 @@ TEST(State, WrittenExamplesOfEachVersionAreRead) {
       continue;
     }
     ASSERT_TRUE(read) << version << ": " << read.error().message;
-    EXPECT_EQ(descriptors_of(*read), descriptors_of(sample_record())) << version;
     // What is written for a relayd of that version is what one of that version would have written.
     EXPECT_EQ(bytes.str(), encode(sample_record(), version)) << "a change needs a version of its own";
   }

@@ -40,6 +40,7 @@ config::Service raw() {
 net::ConnectionRecord relaying(Numbers& fd, std::uint64_t id) {
   net::ConnectionRecord record;
   record.connection.id = id;
+  record.index = static_cast<net::Index>(id * 100);
   record.connection.fd[net::kClient] = fd.next();
   record.connection.fd[net::kBackend] = fd.next();
   record.connection.bytes_in = 17;
@@ -54,6 +55,7 @@ net::ConnectionRecord relaying(Numbers& fd, std::uint64_t id) {
 
 net::WorkerRecord worker(Numbers& fd) {
   net::WorkerRecord worker;
+  worker.epoll = 9;
   worker.arrivals = 6;
   worker.endpoints.push_back({.service = kWeb,
                               .address = SocketAddress::loopback(61000),
