@@ -1,8 +1,8 @@
 #include <cerrno>
 
 #include "proxy/backend/child.h"
+#include "proxy/backend/output_tail.h"
 #include "proxy/backend/probe.h"
-#include "proxy/backend/stderr_tail.h"
 #include "proxy/config/loader.h"
 
 namespace relayd::backend {
@@ -31,7 +31,7 @@ class CommandProbe final : public Probe {
   Result<void> start_process() {
     auto pipe = make_pipe();
     if (!pipe) return std::unexpected(pipe.error());
-    auto output = StderrTail::create(loop_, std::move(pipe->read), -1);
+    auto output = OutputTail::create(loop_, std::move(pipe->read), -1);
     if (!output) return std::unexpected(output.error());
     output_ = std::move(*output);
     auto child = Child::start(loop_, keeper_, program_, Streams{pipe->write.get(), pipe->write.get()},
@@ -66,7 +66,7 @@ class CommandProbe final : public Probe {
   const Program program_;
   const Duration timeout_;
   Done done_;
-  std::unique_ptr<StderrTail> output_;
+  std::unique_ptr<OutputTail> output_;
   std::unique_ptr<Child> child_;
   Timer timer_;
 };

@@ -11,10 +11,10 @@
 #include "proxy/backend/keeper.h"
 #include "proxy/backend/launch.h"
 #include "proxy/backend/notify.h"
+#include "proxy/backend/output_tail.h"
 #include "proxy/backend/port.h"
 #include "proxy/backend/probe_maker.h"
 #include "proxy/backend/socket_folder.h"
-#include "proxy/backend/stderr_tail.h"
 
 namespace relayd::backend {
 
@@ -78,7 +78,7 @@ struct Instance::Impl {
   SocketFolder folder;
   std::shared_ptr<const Descriptor> listening;  // activation
   std::unique_ptr<NotifySocket> notify;
-  std::unique_ptr<StderrTail> stderr_tail;
+  std::unique_ptr<OutputTail> stderr_tail;
   std::unique_ptr<Child> child;
   std::unique_ptr<HealthMonitor> health;
 };
@@ -158,7 +158,7 @@ Result<void> Instance::Impl::launch() {
 
   auto pipe = make_pipe();
   if (!pipe) return std::unexpected(pipe.error());
-  auto tail = StderrTail::create(context.loop, std::move(pipe->read), STDERR_FILENO);
+  auto tail = OutputTail::create(context.loop, std::move(pipe->read), STDERR_FILENO);
   if (!tail) return std::unexpected(tail.error());
   auto started =
       Child::start(context.loop, context.keeper, *program, Streams{-1, pipe->write.get(), sockets()},
@@ -193,7 +193,7 @@ Result<void> Instance::Impl::resume(const ProcessState& state) {
   if (!socket) return std::unexpected(socket.error());
   notify = std::move(*socket);
   notify->accept_from(pid);
-  auto tail = StderrTail::create(context.loop, Descriptor(state.stderr_pipe), STDERR_FILENO);
+  auto tail = OutputTail::create(context.loop, Descriptor(state.stderr_pipe), STDERR_FILENO);
   if (!tail) return std::unexpected(tail.error());
   stderr_tail = std::move(*tail);
   stderr_tail->restore(state.stderr_tail, state.stderr_pending);

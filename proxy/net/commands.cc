@@ -129,7 +129,7 @@ void Worker::remove_service(ServiceId id, std::function<void()> done) {
     done();
   };
   sweeps_.push_back(
-      {.service = id, .what = Sweep::What::kAll, .generation = 0, .instance = -1, .next = 0, .done = finish});
+      {.service = id, .what = SweepWhat::kAll, .generation = 0, .instance = -1, .next = 0, .done = finish});
 }
 
 void Worker::set_route(ServiceId id, const std::shared_ptr<const Route>& route) {
@@ -165,7 +165,7 @@ void Worker::drain(ServiceId id, std::uint32_t generation, int instance, std::fu
   const bool may_move = service->settings.protocol != config::Protocol::kTcp || exchanges_.in_use() > 0;
   if (!may_move || service->drains.empty()) return;
   sweeps_.push_back({.service = id,
-                     .what = Sweep::What::kMove,
+                     .what = SweepWhat::kMove,
                      .generation = generation,
                      .instance = instance,
                      .next = 0,
@@ -175,7 +175,7 @@ void Worker::drain(ServiceId id, std::uint32_t generation, int instance, std::fu
 void Worker::cut(ServiceId id, std::uint32_t generation, int instance, ConnectionKind kind) {
   if (find(id) == nullptr) return;
   sweeps_.push_back({.service = id,
-                     .what = Sweep::What::kGeneration,
+                     .what = SweepWhat::kGeneration,
                      .generation = generation,
                      .instance = instance,
                      .next = 0,
@@ -186,7 +186,7 @@ void Worker::cut(ServiceId id, std::uint32_t generation, int instance, Connectio
 void Worker::process_ended(ServiceId id, std::uint32_t generation, int instance) {
   if (find(id) == nullptr) return;
   sweeps_.push_back({.service = id,
-                     .what = Sweep::What::kEnded,
+                     .what = SweepWhat::kEnded,
                      .generation = generation,
                      .instance = instance,
                      .next = 0,
@@ -201,12 +201,8 @@ void Worker::close_held(ServiceId id) {
   }
   end_giving_out(*service);
   service->closing = true;
-  sweeps_.push_back({.service = id,
-                     .what = Sweep::What::kHeld,
-                     .generation = 0,
-                     .instance = -1,
-                     .next = 0,
-                     .done = nullptr});
+  sweeps_.push_back(
+      {.service = id, .what = SweepWhat::kHeld, .generation = 0, .instance = -1, .next = 0, .done = nullptr});
 }
 
 void Worker::list(ServiceId id, std::optional<std::uint32_t> generation, std::size_t limit,

@@ -37,9 +37,9 @@ struct DataPlane::Impl {
   }
 
   void go() {
-    former_epolls.clear();
     plane.open = true;
     plane.open.notify_all();
+    former_epolls.clear();  // which takes its time
   }
 
   // What the workers do not know of their services.

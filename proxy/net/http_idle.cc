@@ -59,7 +59,7 @@ void Worker::close_idle(ServiceState& service) {
   service.silent_due = now_ + kSilence;
   want_tick();
   sweeps_.push_back({.service = service.id,
-                     .what = Sweep::What::kIdle,
+                     .what = SweepWhat::kIdle,
                      .generation = 0,
                      .instance = -1,
                      .next = 0,

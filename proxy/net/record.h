@@ -53,10 +53,14 @@ struct EndpointRecord {
   Tick retry_at = 0;
 };
 
-// A walk over all connections that has not come to its end; it begins again.
+// What a walk over all connections looks for.
+enum class SweepWhat : std::uint8_t { kGeneration, kEnded, kHeld, kMove, kIdle, kAll };
+// The others are the main thread's to ask for again.
+inline constexpr SweepWhat kLastSweepOfARecord = SweepWhat::kMove;
+
+// A walk that has not come to its end; it begins again.
 struct SweepRecord {
-  enum class What : std::uint8_t { kGeneration, kEnded, kHeld, kMove };
-  What what = What::kGeneration;
+  SweepWhat what = SweepWhat::kGeneration;
   ServiceId service = 0;
   std::uint32_t generation = 0;
   int instance = -1;

@@ -41,27 +41,27 @@ void Worker::sweep_one(const Sweep& sweep, Index index) {
   const bool there = connection.endpoint != kNone &&
                      is_of(endpoints_[connection.endpoint].endpoint, sweep.generation, sweep.instance);
   switch (sweep.what) {
-    case Sweep::What::kHeld:
+    case SweepWhat::kHeld:
       if (connection.state == State::kHeld) send_away(service, index);
       return;
-    case Sweep::What::kMove:
+    case SweepWhat::kMove:
       // At a stop there is nobody to go to: they stay with their backend until they are idle.
       if (there && !service.stopping) move_on(service, index);
       return;
-    case Sweep::What::kIdle:
+    case SweepWhat::kIdle:
       close_if_idle(service, index);
       return;
-    case Sweep::What::kEnded:
+    case SweepWhat::kEnded:
       if (!there) return;
       if (connection.state == State::kLingering) leave_backend(service, connection);
       if (connection.state != State::kRelaying) return;
       connection.flags |= kNobodyBehind;
       relay(index);
       return;
-    case Sweep::What::kGeneration:
+    case SweepWhat::kGeneration:
       if (there && is_a(connection, sweep.kind)) cut_one(service, index);
       return;
-    case Sweep::What::kAll:
+    case SweepWhat::kAll:
       close_cut(service, index);
       return;
   }

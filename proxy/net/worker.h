@@ -93,9 +93,8 @@ class Worker {
 
   // A walk over the slab that closes what it finds, a slice a turn.
   struct Sweep {
-    enum class What { kGeneration, kEnded, kHeld, kMove, kIdle, kAll };
     ServiceId service = 0;
-    What what = What::kAll;
+    SweepWhat what = SweepWhat::kAll;
     std::uint32_t generation = 0;
     int instance = -1;
     Index next = 0;

@@ -66,14 +66,8 @@ WorkerRecord Worker::save(bool whole) {
     }
   }
   for (const Sweep& sweep : sweeps_) {
-    const auto what = sweep.what == Sweep::What::kGeneration ? SweepRecord::What::kGeneration
-                      : sweep.what == Sweep::What::kEnded    ? SweepRecord::What::kEnded
-                      : sweep.what == Sweep::What::kHeld     ? SweepRecord::What::kHeld
-                                                             : SweepRecord::What::kMove;
-    // The others are the main thread's to ask for again.
-    if (sweep.what == Sweep::What::kIdle || sweep.what == Sweep::What::kAll) continue;
-    if (find(sweep.service) == nullptr) continue;
-    record.sweeps.push_back({what, sweep.service, sweep.generation, sweep.instance, sweep.kind});
+    if (sweep.what > kLastSweepOfARecord || find(sweep.service) == nullptr) continue;
+    record.sweeps.push_back({sweep.what, sweep.service, sweep.generation, sweep.instance, sweep.kind});
   }
   for (const Spread& spread : spreads_) {
     if (find(spread.service) != nullptr)
@@ -129,12 +123,8 @@ void Worker::restore(const WorkerRecord& record, const LoadOf& load_of) {
     restore_connection(connection, endpoints, is_watched);
   if (is_watched) slab_.list_free();
   for (const SweepRecord& sweep : record.sweeps) {
-    const auto what = sweep.what == SweepRecord::What::kGeneration ? Sweep::What::kGeneration
-                      : sweep.what == SweepRecord::What::kEnded    ? Sweep::What::kEnded
-                      : sweep.what == SweepRecord::What::kHeld     ? Sweep::What::kHeld
-                                                                   : Sweep::What::kMove;
     sweeps_.push_back({.service = sweep.service,
-                       .what = what,
+                       .what = sweep.what,
                        .generation = sweep.generation,
                        .instance = sweep.instance,
                        .next = 0,

@@ -72,7 +72,7 @@ void fields(A& a, net::EndpointRecord& e) {
 
 template <typename A>
 void fields(A& a, net::SweepRecord& s) {
-  a.choice(s.what, net::SweepRecord::What::kMove);
+  a.choice(s.what, net::kLastSweepOfARecord);
   all(a, s.service, s.generation, s.instance);
   a.choice(s.kind, net::ConnectionKind::kTunnels);
 }

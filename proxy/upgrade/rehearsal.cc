@@ -35,12 +35,12 @@ std::map<std::string, std::string> own_environment() {
 // The pipe's end for the process, and what reads the other one.
 struct Output {
   Descriptor write;
-  std::unique_ptr<backend::StderrTail> tail;
+  std::unique_ptr<backend::OutputTail> tail;
 };
 Result<Output> make_output(Loop& loop) {
   auto pipe = make_pipe();
   if (!pipe) return std::unexpected(pipe.error());
-  auto tail = backend::StderrTail::create(loop, std::move(pipe->read), -1);
+  auto tail = backend::OutputTail::create(loop, std::move(pipe->read), -1);
   if (!tail) return std::unexpected(tail.error());
   return Output{std::move(pipe->write), std::move(*tail)};
 }

@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "proxy/backend/child.h"
-#include "proxy/backend/stderr_tail.h"
+#include "proxy/backend/output_tail.h"
 #include "proxy/base/loop.h"
 
 namespace relayd::upgrade {
@@ -37,8 +37,8 @@ class Rehearsal {
   const std::string path_;
   const std::function<void(const Verdict&)> done_;
   bool too_late_ = false;
-  std::unique_ptr<backend::StderrTail> words_;   // its standard output
-  std::unique_ptr<backend::StderrTail> errors_;  // its standard error
+  std::unique_ptr<backend::OutputTail> words_;   // its standard output
+  std::unique_ptr<backend::OutputTail> errors_;  // its standard error
   Timer limit_;
   std::unique_ptr<backend::Child> child_;
 };

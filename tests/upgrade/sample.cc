@@ -91,7 +91,7 @@ net::WorkerRecord worker(Numbers& fd) {
   held.connection.state = net::State::kHeld;
   held.connection.flags = net::kWaited;
   worker.connections.push_back(held);
-  worker.sweeps.push_back({net::SweepRecord::What::kMove, kWeb, 1, -1, net::ConnectionKind::kAll});
+  worker.sweeps.push_back({net::SweepWhat::kMove, kWeb, 1, -1, net::ConnectionKind::kAll});
   worker.spreads.push_back({kWeb, 1, net::ConnectionKind::kTunnels, 500});
   return worker;
 }

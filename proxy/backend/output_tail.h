@@ -9,13 +9,13 @@
 
 namespace relayd::backend {
 
-// Reads what a process writes to standard error: passes it on as it is, and keeps the end of it for messages.
-class StderrTail {
+// Reads what a process writes to a pipe: passes it on as it is, and keeps the end of it for messages.
+class OutputTail {
  public:
   // Owns `pipe`, the reading end; none: there is only what restore() brings. `copy_to` (-1: nowhere) stays
   // the caller's; it is never waited for: while it takes nothing, the pipe is not read, so that the process
   // waits and not relayd.
-  static Result<std::unique_ptr<StderrTail>> create(Loop& loop, Descriptor pipe, int copy_to);
+  static Result<std::unique_ptr<OutputTail>> create(Loop& loop, Descriptor pipe, int copy_to);
 
   // What another image of relayd has kept of it; before anything else is called.
   void restore(std::string tail, std::string pending);
@@ -31,7 +31,7 @@ class StderrTail {
   std::string text() const;
 
  private:
-  StderrTail(Loop& loop, Descriptor pipe, int copy_to)
+  OutputTail(Loop& loop, Descriptor pipe, int copy_to)
       : pipe_(std::move(pipe)), copy_to_(copy_to), again_(loop) {}
   bool read_some();
   void keep(std::string_view data);

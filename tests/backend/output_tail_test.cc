@@ -1,4 +1,4 @@
-#include "proxy/backend/stderr_tail.h"
+#include "proxy/backend/output_tail.h"
 
 #include <sys/wait.h>
 
@@ -11,13 +11,13 @@ void write_all(int fd, std::string_view text) {
   ASSERT_EQ(::write(fd, text.data(), text.size()), static_cast<ssize_t>(text.size()));
 }
 
-class StderrTailTest : public testing::Test {
+class OutputTailTest : public testing::Test {
  protected:
   void make(int copy_to) {
     auto app = make_pipe();
     ASSERT_TRUE(app);
     app_ = std::move(app->write);
-    auto tail = StderrTail::create(loop_, std::move(app->read), copy_to);
+    auto tail = OutputTail::create(loop_, std::move(app->read), copy_to);
     ASSERT_TRUE(tail) << tail.error().message;
     tail_ = std::move(*tail);
   }
@@ -34,10 +34,10 @@ class StderrTailTest : public testing::Test {
 
   Loop loop_;
   Descriptor app_;
-  std::unique_ptr<StderrTail> tail_;
+  std::unique_ptr<OutputTail> tail_;
 };
 
-TEST_F(StderrTailTest, KeepsTheLastWholeLines) {
+TEST_F(OutputTailTest, KeepsTheLastWholeLines) {
   EXPECT_EQ(tail_of(""), "");
   EXPECT_EQ(tail_of("one\ntwo\n"), "one\ntwo");
   EXPECT_EQ(tail_of("no line end"), "no line end");
@@ -54,7 +54,7 @@ TEST_F(StderrTailTest, KeepsTheLastWholeLines) {
   EXPECT_EQ(tail_of(std::string(9000, 'x') + "\n").size(), 2047U);  // one line longer than the tail: its end
 }
 
-TEST_F(StderrTailTest, PassesOnEverythingInOrder) {
+TEST_F(OutputTailTest, PassesOnEverythingInOrder) {
   auto copy = make_pipe(O_NONBLOCK);
   ASSERT_TRUE(copy);
   make(copy->write.get());
@@ -73,7 +73,7 @@ TEST_F(StderrTailTest, PassesOnEverythingInOrder) {
 
 // Standard error that takes nothing (a full pipe, a stopped terminal) must not stop relayd; the app waits
 // instead, and nothing is lost once it flows again.
-TEST_F(StderrTailTest, FullStandardErrorIsWaitedForWithoutBlocking) {
+TEST_F(OutputTailTest, FullStandardErrorIsWaitedForWithoutBlocking) {
   auto copy = make_pipe();
   ASSERT_TRUE(copy);
   ASSERT_GE(::fcntl(copy->write.get(), F_SETPIPE_SZ, 4096), 4096);
@@ -92,7 +92,7 @@ TEST_F(StderrTailTest, FullStandardErrorIsWaitedForWithoutBlocking) {
   EXPECT_EQ(got, 24096U);
 }
 
-TEST_F(StderrTailTest, StandardErrorThatNobodyReadsRaisesNoSignal) {
+TEST_F(OutputTailTest, StandardErrorThatNobodyReadsRaisesNoSignal) {
   auto copy = make_pipe();
   ASSERT_TRUE(copy);
   copy->read.reset();
@@ -101,7 +101,7 @@ TEST_F(StderrTailTest, StandardErrorThatNobodyReadsRaisesNoSignal) {
   EXPECT_TRUE(run_until(loop_, [&] { return tail_->text() == "last words"; }));
 }
 
-TEST_F(StderrTailTest, DrainEndsThoughASurvivorKeepsWriting) {
+TEST_F(OutputTailTest, DrainEndsThoughASurvivorKeepsWriting) {
   make(-1);
   const pid_t writer = ::fork();
   if (writer == 0) {

@@ -1,4 +1,4 @@
-#include "proxy/backend/stderr_tail.h"
+#include "proxy/backend/output_tail.h"
 
 #include <unistd.h>
 
@@ -18,25 +18,25 @@ constexpr Duration kRetry{50};  // until the next look whether standard error ta
 
 }  // namespace
 
-Result<std::unique_ptr<StderrTail>> StderrTail::create(Loop& loop, Descriptor pipe, int copy_to) {
-  std::unique_ptr<StderrTail> result(new StderrTail(loop, std::move(pipe), copy_to));
+Result<std::unique_ptr<OutputTail>> OutputTail::create(Loop& loop, Descriptor pipe, int copy_to) {
+  std::unique_ptr<OutputTail> result(new OutputTail(loop, std::move(pipe), copy_to));
   if (!result->pipe_) return result;
   if (auto done = set_nonblocking(result->pipe_.get(), true); !done) return std::unexpected(done.error());
-  StderrTail* const self = result.get();
+  OutputTail* const self = result.get();
   auto watch = Poll::create(loop, self->pipe_.get(), UV_READABLE, [self](int) { self->on_readable(); });
   if (!watch) return std::unexpected(watch.error());
   result->watch_ = std::move(*watch);
   return result;
 }
 
-void StderrTail::restore(std::string tail, std::string pending) {
+void OutputTail::restore(std::string tail, std::string pending) {
   tail_ = std::move(tail);
   pending_ = std::move(pending);
   if (!pending_.empty()) pause();
 }
 
 // One read into the tail and the pending copy. False where there is nothing (more) to read now.
-bool StderrTail::read_some() {
+bool OutputTail::read_some() {
   if (!pipe_) return false;
   char buffer[kChunk];
   ssize_t got = 0;
@@ -54,14 +54,14 @@ bool StderrTail::read_some() {
   return false;
 }
 
-void StderrTail::keep(std::string_view data) {
+void OutputTail::keep(std::string_view data) {
   tail_.append(data);
   if (tail_.size() > 2 * kTail) tail_.erase(0, tail_.size() - kTail - 1);
   if (copy_to_ >= 0) pending_.append(data);
 }
 
 // True where everything has been passed on.
-bool StderrTail::flush() {
+bool OutputTail::flush() {
   while (!pending_.empty()) {
     const ssize_t sent = write_now(copy_to_, pending_);
     if (sent < 0 && errno == EINTR) continue;
@@ -76,7 +76,7 @@ bool StderrTail::flush() {
   return true;
 }
 
-void StderrTail::on_readable() {
+void OutputTail::on_readable() {
   for (int i = 0; i < kChunksPerWakeUp; ++i) {
     if (!flush()) return pause();
     if (!read_some()) return;
@@ -84,7 +84,7 @@ void StderrTail::on_readable() {
   if (!flush()) pause();
 }
 
-void StderrTail::pause() {
+void OutputTail::pause() {
   if (watch_ != nullptr) watch_->stop();
   again_.start(kRetry, [this] {
     if (watch_ != nullptr) watch_->set_events(UV_READABLE);
@@ -92,13 +92,13 @@ void StderrTail::pause() {
   });
 }
 
-void StderrTail::drain() {
+void OutputTail::drain() {
   for (std::size_t read = 0; read < kMaxDrain && read_some(); read += kChunk) {
   }
   flush();  // what does not go now is lost to the log; the tail has it
 }
 
-std::string StderrTail::text() const {
+std::string OutputTail::text() const {
   std::string_view text = tail_;
   if (text.size() > kTail) {
     text.remove_prefix(text.size() - kTail - 1);
