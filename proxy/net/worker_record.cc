@@ -34,8 +34,9 @@ void Worker::stand_still() {
   halt_changed_.notify_all();
   halt_changed_.wait(lock, [this] { return !halt_asked_; });
   halted_ = halting_ = false;
+  const bool goes_on = !stop_asked_;
   lock.unlock();
-  set_accepting(true);
+  if (goes_on) set_accepting(true);
 }
 
 WorkerRecord Worker::save(bool whole) {
