@@ -50,7 +50,7 @@ Daemon::Daemon(CommandLine line, InheritedSockets inherited)
       line_(std::move(line)),
       inherited_(std::move(inherited)),
       config_(line_.config),
-      threads_(config_.threads != 0 ? config_.threads : usable_cpus()),
+      threads_(threads_of(config_)),
       started_(monotonic_now()),
       context_{loop_, keeper_, "", limits_.original_soft, limits_.original_hard},
       upgrades_(std::make_unique<Upgrades>(*this, loop_)) {}

@@ -45,7 +45,8 @@ std::uint64_t descriptors_for_clients(std::uint64_t limit, const config::Config&
   return limit > kept + floor ? limit - kept : floor;
 }
 
-unsigned usable_cpus() {
+unsigned threads_of(const config::Config& config) {
+  if (config.threads != 0) return config.threads;
   cpu_set_t set;
   CPU_ZERO(&set);
   if (::sched_getaffinity(0, sizeof set, &set) != 0) return 1;

@@ -21,7 +21,8 @@ std::uint64_t descriptor_limit();  // as it is now
 // they may.
 std::uint64_t descriptors_for_clients(std::uint64_t limit, const config::Config& config, unsigned threads);
 
-// The CPUs this process may use (sched_getaffinity(2)); at least 1.
-unsigned usable_cpus();
+// Workers of the data plane; where the configuration does not say, the CPUs this process may use
+// (sched_getaffinity(2)); at least 1.
+unsigned threads_of(const config::Config& config);
 
 }  // namespace relayd

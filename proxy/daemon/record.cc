@@ -87,6 +87,10 @@ upgrade::Record Daemon::save(net::PlaneRecord plane) const {
   if (steering_.attached()) record.steering = steering_.save();
   for (const auto& service : services_) record.services.push_back(record_of(*service));
   agree(record);
+  // Other workers do not go on with the epoll sets of these, which end with this image then.
+  if (threads_of(record.config) != record.plane.workers.size()) {
+    for (net::WorkerRecord& worker : record.plane.workers) worker.epoll = -1;
+  }
   record.events.assign(journal_.events().begin(), journal_.events().end());
   record.last_event = journal_.last_sequence();
   for (const auto& [id, reload] : reloads_) {

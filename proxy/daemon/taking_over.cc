@@ -32,7 +32,7 @@ Daemon::Daemon(const upgrade::Record& record)
       line_(line_of(record)),
       inherited_(InheritedSockets::adopt(record)),
       config_(record.config),
-      threads_(config_.threads != 0 ? config_.threads : usable_cpus()),
+      threads_(threads_of(config_)),
       started_(record.started),
       context_{loop_, keeper_, record.runtime_directory, limits_.original_soft, limits_.original_hard},
       upgrades_(std::make_unique<Upgrades>(*this, loop_)) {}

@@ -26,10 +26,27 @@ struct DataPlane::Impl {
       plane.began = before.began + std::max(monotonic_now() - before.frozen, Duration::zero());
     }
     plane.loads = std::make_unique<WorkerLoad[]>(plane.workers);
-    for (unsigned i = 0; i < plane.workers; ++i) workers.push_back(std::make_unique<Worker>(i, plane));
+    const std::vector<int> epolls = take_epolls(options);
+    for (unsigned i = 0; i < plane.workers; ++i)
+      workers.push_back(std::make_unique<Worker>(i, plane, epolls[i]));
     for (const auto& worker : workers) plane.peers.push_back(worker.get());
     plane.open = options.taken_over == nullptr;
     if (plane.open) start();
+  }
+
+  // Of the workers before, for as many; -1 where there is none to go on with.
+  std::vector<int> take_epolls(const Options& options) {
+    std::vector<int> epolls(plane.workers, -1);
+    if (options.taken_over == nullptr) return epolls;
+    const std::vector<WorkerRecord>& before = options.taken_over->workers;
+    for (std::size_t i = 0; i < before.size(); ++i) {
+      if (before.size() == epolls.size()) {
+        epolls[i] = before[i].epoll;
+      } else {
+        former_epolls.emplace_back(before[i].epoll);
+      }
+    }
+    return epolls;
   }
 
   void start() {
@@ -323,9 +340,6 @@ void DataPlane::restore(const PlaneRecord& record, const LoadOf& load_of) {
   std::vector<WorkerRecord> dealt;
   if (!as_before) dealt = deal_out(record.workers, impl_->workers.size());
   const std::vector<WorkerRecord>& parts = as_before ? record.workers : dealt;
-  for (const WorkerRecord& worker : record.workers) {
-    if (!as_before) impl_->former_epolls.emplace_back(worker.epoll);
-  }
   for (std::size_t i = 0; i < impl_->workers.size(); ++i) impl_->workers[i]->restore(parts[i], load_of);
   for (const ServiceRecord& service : record.services) {
     if (service.closing) close_held(service.id);

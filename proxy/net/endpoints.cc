@@ -19,13 +19,13 @@ Index EndpointTable::name(ServiceId service, const Endpoint& endpoint) {
   Index spare = kNone;
   for (Index i = 0; i < entries_.size(); ++i) {
     Entry& entry = entries_[i];
-    if (entry.users == 0 && entry.routes == 0) {
-      spare = i;
-    } else if (entry.service == service && entry.endpoint.load == endpoint.load &&
-               entry.endpoint.address == endpoint.address) {
+    // Also one that was adopted for what is known of it, and that nobody uses yet.
+    if (entry.service == service && entry.endpoint.load == endpoint.load &&
+        entry.endpoint.address == endpoint.address) {
       ++entry.routes;
       return i;
     }
+    if (entry.users == 0 && entry.routes == 0 && !entry.has_failed) spare = i;
   }
   if (spare == kNone) {
     spare = static_cast<Index>(entries_.size());

@@ -28,8 +28,8 @@ class EndpointTable {
 
   // The entry of this endpoint, made where there is none, with one more route on it.
   Index name(ServiceId service, const Endpoint& endpoint);
-  // The entry of an endpoint whose connections are taken over; without one it is gone. To be followed by
-  // take().
+  // The entry of an endpoint whose connections are taken over, which are to be taken next, or of which is
+  // known that it has failed.
   Index adopt(const EndpointRecord& record, std::shared_ptr<EndpointLoad> load);
   // True where the entry is gone by it.
   bool unname(Index index);
@@ -51,7 +51,8 @@ class EndpointTable {
  private:
   bool drop_if_unused(Index index);
 
-  std::vector<Entry> entries_;  // free where neither users nor routes are left
+  // Free where neither users nor routes are left, and nothing is known that a route might ask for.
+  std::vector<Entry> entries_;
 };
 
 // A service's choice among the instances of its route.

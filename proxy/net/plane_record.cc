@@ -7,7 +7,8 @@
 namespace relayd::net {
 namespace {
 
-constexpr Index kHighestIndex = Index{1} << 24;  // a slab is an array
+// A slab is an array; so many connections want more descriptors than fs.nr_open gives unless it is raised.
+constexpr Index kMostPlaces = Index{1} << 22;
 
 bool is_listed(State state) { return state > State::kFree && state < State::kClosed; }
 
@@ -26,7 +27,7 @@ std::string fault_of(const ParkedRecord& parked) {
 
 std::string fault_of(const ConnectionRecord& record, const WorkerRecord& worker) {
   const Connection& c = record.connection;
-  if (worker.epoll >= 0 && record.index > kHighestIndex) return "it has no place";
+  if (worker.epoll >= 0 && record.index >= kMostPlaces) return "it has no place";
   if (!is_listed(c.state)) return "it is in no state";
   if (c.fd[kClient] < 0 && c.fd[kBackend] < 0) return "it has no socket";
   if (c.fd[kClient] < 0 && c.state != State::kResetting) return "it has no client";

@@ -13,42 +13,30 @@
 #include <string>
 #include <utility>
 
+#include "proxy/net/watch.h"
+
 namespace relayd::net {
 namespace {
 
 constexpr int kBatch = 256;  // events taken from the epoll set at once
 constexpr Duration kReportInterval{1000};
 
-// What an event carries: which connection, which side, and enough to know an event of a socket that is gone.
-// A closed socket leaves the epoll set only when its last copy is closed, and a child between fork and exec
-// holds copies.
-//   63 no connection | 61..57 attempt (backend side) | 56..33 arrival | 32..1 index | 0 side
-std::uint64_t event_key(const Connection& connection, Index index, unsigned side) {
-  const std::uint64_t attempt = side == kBackend ? connection.attempts & 0x1fU : 0;
-  return attempt << 57 | (connection.id & 0xffffff) << 33 | std::uint64_t{index} << 1 | side;
-}
-
 }  // namespace
 
-Worker::Worker(unsigned number, PlaneShared& plane)
+Worker::Worker(unsigned number, PlaneShared& plane, int epoll)
     : number_(number),
       plane_(plane),
       began_(plane.began),
-      epoll_(::epoll_create1(EPOLL_CLOEXEC)),
+      epoll_(epoll >= 0 ? epoll : ::epoll_create1(EPOLL_CLOEXEC)),
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       pipes_(plane.descriptors, plane.max_descriptors),
       relay_(chunks_, small_chunks_, pipes_) {
-  if (!epoll_ || !wake_)
-    throw std::runtime_error("cannot make the epoll set of a worker: " + errno_text(errno));
-  watch_wake();
-}
-
-void Worker::watch_wake() {
   epoll_event event{};
   event.events = EPOLLIN | EPOLLET;
   event.data.u64 = kWakeKey;
-  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, wake_.get(), &event) != 0)
-    throw std::runtime_error("cannot wake a worker: " + errno_text(errno));
+  if (!epoll_ || !wake_ || ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, wake_.get(), &event) != 0) {
+    throw std::runtime_error("cannot make the epoll set of a worker: " + errno_text(errno));
+  }
 }
 
 Worker::~Worker() { stop(); }
@@ -98,8 +86,8 @@ void Worker::run() {
   plane_.open.wait(false);
   // What was posted before there was a thread comes before what has happened meanwhile.
   take_mail();
-  run_commands();
   set_accepting(true);
+  run_commands();
   while (!stopping_) {
     turn();
     if (halting_) stand_still();
@@ -150,6 +138,7 @@ void Worker::dispatch(const epoll_event& event) {
   }
   const auto index = static_cast<Index>(key >> 1);
   const auto side = static_cast<unsigned>(key & 1);
+  if (index >= slab_.size()) return;
   const Connection& connection = slab_[index];
   if (connection.state == State::kFree || connection.state == State::kClosed || connection.fd[side] < 0)
     return;
@@ -330,8 +319,7 @@ void Worker::watch_for_room(Connection& connection, Index index) {
 
 bool Worker::set_watch(Connection& connection, Index index, unsigned side, int operation, bool for_room) {
   epoll_event event{};
-  // EPOLLPRI only tells of urgent data, which makes recv stop short.
-  event.events = EPOLLIN | EPOLLRDHUP | EPOLLPRI | EPOLLET | (for_room ? EPOLLOUT : 0U);
+  event.events = kWatchedEvents | (for_room ? EPOLLOUT : 0U);
   event.data.u64 = event_key(connection, index, side);
   if (::epoll_ctl(epoll_.get(), operation, connection.fd[side], &event) != 0) return false;
   if (for_room) connection.side[side] |= kWatchedForRoom;

@@ -32,7 +32,9 @@ namespace relayd::net {
 // relay.cc (class Relay) moving bytes.
 class Worker {
  public:
-  Worker(unsigned number, PlaneShared& plane);  // throws std::runtime_error
+  // `epoll`: the set that the worker before it in an upgrade has left, which it owns then; -1: a new one.
+  // Throws std::runtime_error.
+  Worker(unsigned number, PlaneShared& plane, int epoll = -1);
   ~Worker();
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
@@ -194,7 +196,6 @@ class Worker {
   bool watch_missing();
   bool tick_leaving();
   void end_leaving(ListenerSlot& slot);
-  void watch_wake();  // throws std::runtime_error
   void watch_listener(Index slot, bool on);
 
   // greeting.cc

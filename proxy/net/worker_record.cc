@@ -34,9 +34,9 @@ void Worker::stand_still() {
   halt_changed_.notify_all();
   halt_changed_.wait(lock, [this] { return !halt_asked_; });
   halted_ = halting_ = false;
-  const bool goes_on = !stop_asked_;
+  stopping_ = stop_asked_;  // at once: what it holds may be another plane's by now
   lock.unlock();
-  if (goes_on) set_accepting(true);
+  if (!stopping_) set_accepting(true);
 }
 
 WorkerRecord Worker::save(bool whole) {
@@ -46,7 +46,8 @@ WorkerRecord Worker::save(bool whole) {
   std::vector<Index> numbers(endpoints_.size(), kNone);  // in the record, by their place in the table
   for (Index i = 0; i < endpoints_.size(); ++i) {
     const EndpointTable::Entry& entry = endpoints_[i];
-    if (entry.users == 0) continue;
+    const bool is_passed_over = entry.routes != 0 && entry.has_failed;
+    if (entry.users == 0 && !is_passed_over) continue;
     numbers[i] = static_cast<Index>(record.endpoints.size());
     record.endpoints.push_back({.service = entry.service,
                                 .address = entry.endpoint.address,
@@ -107,10 +108,6 @@ ConnectionRecord Worker::save_connection(Index index, const std::vector<Index>& 
 // to be that one's again. Listeners come into it when the thread begins.
 void Worker::restore(const WorkerRecord& record, const LoadOf& load_of) {
   accepts_ = false;
-  if (record.epoll >= 0) {
-    epoll_.reset(record.epoll);
-    watch_wake();
-  }
   time_ = monotonic_now();
   now_ = static_cast<Tick>((time_ - began_).count() / kMillisecondsPerTick);
   take_mail();
@@ -119,7 +116,7 @@ void Worker::restore(const WorkerRecord& record, const LoadOf& load_of) {
   std::vector<Index> endpoints;
   for (const EndpointRecord& endpoint : record.endpoints)
     endpoints.push_back(endpoints_.adopt(endpoint, load_of(endpoint)));
-  const bool is_watched = record.epoll >= 0;
+  const bool is_watched = record.epoll >= 0;  // by the set that the constructor was given
   for (const ConnectionRecord& connection : record.connections)
     restore_connection(connection, endpoints, is_watched);
   if (is_watched) slab_.list_free();

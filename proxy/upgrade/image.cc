@@ -126,11 +126,12 @@ std::uint64_t capabilities() {
 }
 
 Result<void> set_inheritable(const std::vector<int>& descriptors, bool on) {
+  Result<void> result;
   for (const int fd : descriptors) {
-    if (::fcntl(fd, F_SETFD, on ? 0 : FD_CLOEXEC) == 0) continue;
-    return fail_errno("descriptor " + std::to_string(fd) + " of the state");
+    if (::fcntl(fd, F_SETFD, on ? 0 : FD_CLOEXEC) != 0 && result)
+      result = fail_errno("descriptor " + std::to_string(fd) + " of the state");
   }
-  return {};
+  return result;
 }
 
 }  // namespace relayd::upgrade

@@ -8,11 +8,13 @@
 #include <cstring>
 #include <map>
 #include <random>
+#include <set>
 
 #include "proxy/net/chunk_pool.h"
 #include "proxy/net/endpoints.h"
 #include "proxy/net/relay.h"
 #include "proxy/net/slab.h"
+#include "proxy/net/watch.h"
 
 namespace relayd::net {
 namespace {
@@ -35,6 +37,34 @@ TEST(Slab, GrowsWithoutMovingAnything) {
   for (int i = 0; i < 5000; ++i) slab.allocate();
   EXPECT_EQ(first, &slab[0]);
   EXPECT_GE(slab.size(), 5001U);
+}
+
+// As an upgrade restores them.
+TEST(Slab, PlacesOfTheCallersChoiceAreKeptAndTheOthersUsed) {
+  Slab slab;
+  for (const Index index : {700U, 3U, 512U}) {
+    slab.place(index).state = State::kRelaying;
+    slab[index].bytes_in = index;
+  }
+  slab.list_free();
+  std::set<Index> others;
+  for (Index i = 0; i < slab.size() - 3; ++i) others.insert(slab.allocate());
+  EXPECT_EQ(others.size(), slab.size() - 3) << "each once, without growing";
+  EXPECT_EQ(slab.size(), 1024U);
+  for (const Index index : {700U, 3U, 512U}) {
+    EXPECT_FALSE(others.contains(index));
+    EXPECT_EQ(slab[index].bytes_in, index);
+  }
+}
+
+// Another release reads them: a change needs a version of the state.
+TEST(Watch, KeysAndEventsStayWhatTheyAre) {
+  Connection connection;
+  connection.id = 0x0123'4567'89ab'cdefU;
+  connection.attempts = 0x25;
+  EXPECT_EQ(event_key(connection, 0x1234567, kClient), 0x0157'9bde'0246'8aceU);
+  EXPECT_EQ(event_key(connection, 0x1234567, kBackend), 0x0b57'9bde'0246'8acfU);
+  EXPECT_EQ(kWatchedEvents, 0x8000'2003U);
 }
 
 TEST(IndexList, IsWhatAVectorWouldBe) {

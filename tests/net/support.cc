@@ -165,7 +165,10 @@ class Inherited {
     if (fd >= 0) copies_.emplace_back(fd, Descriptor(::fcntl(fd, F_DUPFD_CLOEXEC, 0)));
   }
   void put_back() {
-    for (const auto& [fd, copy] : copies_) ASSERT_EQ(::dup3(copy.get(), fd, O_CLOEXEC), fd);
+    for (const auto& [fd, copy] : copies_) {
+      ASSERT_EQ(::fcntl(fd, F_GETFD), -1) << "somebody else has it";
+      ASSERT_EQ(::dup3(copy.get(), fd, O_CLOEXEC), fd);
+    }
     copies_.clear();
   }
 
@@ -175,7 +178,7 @@ class Inherited {
 
 }  // namespace
 
-void Plane::replace(unsigned threads) {
+void Plane::replace(unsigned threads, const std::function<void()>& meanwhile) {
   const auto frozen = data->freeze(kPatience);
   ASSERT_TRUE(frozen) << frozen.error().message;
   PlaneRecord record = data->frozen();
@@ -193,6 +196,7 @@ void Plane::replace(unsigned threads) {
   }
   data.reset();
   inherited.put_back();
+  meanwhile();
   make(threads, &record);
   data->restore(record, [this](const EndpointRecord& endpoint) {
     for (const Endpoint& named : route_->endpoints) {

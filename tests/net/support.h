@@ -91,8 +91,9 @@ class Plane {
 
   explicit Plane(Options options);
   // As an upgrade of relayd does: the data plane halts, leaves its record, and another one, of so many
-  // threads, goes on from it.
-  void replace(unsigned threads);
+  // threads, goes on from it. `meanwhile` runs while none of them works.
+  void replace(
+      unsigned threads, const std::function<void()>& meanwhile = [] {});
   // Ends by asserting that the loop closed clean.
   ~Plane();
 

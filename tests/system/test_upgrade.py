@@ -10,7 +10,7 @@ import signal
 
 from harness import living, places, processes, upgrades
 
-CONNECTIONS, UPGRADES = (2000, 20) if places.SOAK else (200, 5)
+CONNECTIONS, UPGRADES = (2000, 20) if places.SOAK else (200, 6)
 PAIRS = 9000 if places.SOAK else 500
 TIMES = 100 if places.SOAK else 20
 BOOTING = ("--env", "LIVING_BOOT_MS=2000")
@@ -67,6 +67,18 @@ class Story:
         self.crowd.first_halves()
         return self._within("web", "--mode", "hot", reached="draining", then=self.crowd.second_halves)
 
+    def within_a_failing_rollover(self):
+        """While the new generation boots, and then ends: relayctl, which has asked the former image, says why."""
+        known, number = self.relayd.last_sequence(), self.relayd.service("raw")["generation"]
+        rollover = self.relayd.begin_rollover("raw", "--mode", "phased", *BOOTING, "--env", "LIVING_BOOT_FAILS=1")
+        self.relayd.wait_event("generation_starting", after=known, service="raw")
+        told = self.upgrade_amid_rollover(self.crowd)
+        output, errors = rollover.communicate(timeout=120)
+        assert rollover.returncode == 1 and "told to fail" in output + errors, (output, errors)
+        self.relayd.wait_for(lambda s: s["generation"] == number and s["rollover"] is None, "it has failed", name="raw")
+        self.crowd.round()
+        return told
+
     def _within(self, name, *how, reached, crowd=None, then=lambda: None):
         known, number = self.relayd.last_sequence(), self.relayd.service(name)["generation"]
         rollover = self.relayd.begin_rollover(name, *how)
@@ -106,6 +118,7 @@ def test_mixed_connections_live_through_upgrades(relayd):
             story.clients_held,
             story.within_a_phased_rollover,
             story.within_a_hot_rollover,
+            story.within_a_failing_rollover,
         ]
         for number, scene in zip(range(1, UPGRADES + 1), itertools.cycle(scenes)):
             told = scene()

@@ -14,7 +14,7 @@ Raw, by the first letter:
 
 On TERM it takes no more clients, finishes what it has, and ends. LISTEN_FDS and NOTIFY_SOCKET are obeyed.
 --fault KIND --after N misbehaves once, at the Nth answer (deaf, mishear: at the Nth piece that it gets), as a test of the crowd.
-LIVING_BOOT_MS=MS waits before it listens.
+LIVING_BOOT_MS=MS waits before it listens; with LIVING_BOOT_FAILS set it ends instead.
 """
 
 import argparse
@@ -28,6 +28,7 @@ import random
 import signal
 import socket
 import struct
+import sys
 import time
 
 BACKLOG = 4096
@@ -383,6 +384,8 @@ async def main():
     reader.add_argument("--after", type=int, default=1)
     arguments = reader.parse_args()
     time.sleep(int(os.environ.get("LIVING_BOOT_MS", 0)) / 1000)
+    if os.environ.get("LIVING_BOOT_FAILS"):
+        sys.exit("told to fail")
     loop = asyncio.get_running_loop()
     app = App(Fault(arguments.fault, arguments.after))
     servers = await listen(loop, lambda: Connection(app), arguments.address)
