@@ -7,7 +7,8 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from harness.relayd import Relayd  # noqa: E402  (found by the line above)
+from harness import containers, namespaces  # noqa: E402  (found by the line above)
+from harness.relayd import Relayd  # noqa: E402
 
 LINES_OF_LOG = 150
 
@@ -56,3 +57,24 @@ def as_many_descriptors_as_allowed():
 @pytest.fixture(scope="session")
 def is_root():
     return os.geteuid() == 0
+
+
+@pytest.fixture
+def run_app():
+    """Starts what a container would run; whatever is left is ended with the test."""
+    started = []
+
+    def start(name, **options):
+        started.append(containers.App(name, **options))
+        return started[-1]
+
+    yield start
+    for app in started:
+        app.remove()
+
+
+@pytest.fixture
+def container_network():
+    """A host and two containers, each a network namespace."""
+    with namespaces.made(containers.Network()) as made:
+        yield made

@@ -1,4 +1,4 @@
-"""Backends that somebody else runs: swapped without a loss, checked, found by their names."""
+"""Backends that somebody else runs: swapped without a loss, and checked. Those found by name: test_target_names.py."""
 
 import os
 import signal
@@ -6,56 +6,16 @@ import subprocess
 
 import pytest
 
-from harness import containers, http, namespaces, places, processes
+from harness import containers, http, places, processes
 from harness.load import Load, assert_nothing_lost
+from harness.targets import instances, service, swap
 
 ROLLOVERS = 10 if places.SOAK else 3
-
-
-def service(*targets, **more):
-    path = {} if more.get("health", {}).get("check") == "command" else {"path": "/up"}
-    return {
-        "backend": {"targets": list(targets), **more.pop("backend", {})},
-        "health": {**path, "interval": "50ms", "ready_timeout": "10s", **more.pop("health", {})},
-        "rollover": {"graceful_timeout": "20s", **more.pop("rollover", {})},
-        **more,
-    }
-
-
-@pytest.fixture
-def run_app():
-    """Starts what a container would run; whatever is left is ended with the test."""
-    started = []
-
-    def start(name, **options):
-        started.append(containers.App(name, **options))
-        return started[-1]
-
-    yield start
-    for app in started:
-        app.remove()
-
-
-@pytest.fixture
-def network():
-    """A host and two containers, each a network namespace."""
-    with namespaces.made(containers.Network()) as made:
-        yield made
 
 
 def nginx(relayd, name):
     address = f"127.0.0.1:{places.free_port()}"
     return {"address": address, "command": ["/bin/sh", str(places.APPS / "nginx.sh"), str(relayd.folder), address, name]}
-
-
-def swap(relayd, target, *more, **options):
-    return relayd.ctl_json("rollover", "web", "--target", target, *more, **options)
-
-
-def instances(relayd, number=None):
-    service = relayd.service()
-    number = number or service["generation"]
-    return next(g["instances"] for g in service["generations"] if g["number"] == number)
 
 
 # ---- Swapping
@@ -111,12 +71,13 @@ def test_restart_mode_and_several_targets(relayd, run_app):
 
 
 @pytest.mark.parametrize("mode", ["phased", "hot"])
-def test_containers_are_swapped_by_the_script(relayd, network, mode):
+def test_containers_are_swapped_by_the_script(relayd, container_network, mode):
     """configs/swap-containers.sh with an engine whose containers are two network namespaces, under load."""
     engine = relayd.folder / "engine"
     engine.mkdir()
     (engine / "number").write_text("0")
-    (engine / "boxes").write_text("\n".join(map(" ".join, zip(network.names, network.addresses, strict=True))))
+    boxes = zip(container_network.names, container_network.addresses, strict=True)
+    (engine / "boxes").write_text("\n".join(map(" ".join, boxes)))
     environment = {
         **os.environ,
         processes.MARK: relayd.mark,
@@ -139,28 +100,28 @@ def test_containers_are_swapped_by_the_script(relayd, network, mode):
 
     try:
         first = run_script()
-        assert f'targets: ["{network.addresses[0]}"]' in first
-        web = service(network.addresses[0], listen=[f"{network.HOST}:8080"], rollover={"mode": mode})
-        relayd.start({"web": web}, prefix=network.host)
-        with Load(relayd.address, clients=32, prefix=network.host) as load:
+        assert f'targets: ["{container_network.addresses[0]}"]' in first
+        web = service(container_network.addresses[0], listen=[f"{container_network.HOST}:8080"], rollover={"mode": mode})
+        relayd.start({"web": web}, prefix=container_network.host)
+        with Load(relayd.address, clients=32, prefix=container_network.host) as load:
             relayd.wait_for(lambda s: s["requests"] > 200, "clients are being served")
             for number in range(1, ROLLOVERS + 1):
                 run_script()
                 before = relayd.service()["requests"]
                 relayd.wait_for(lambda s: s["requests"] > before + 100, "the new container serves")
                 assert len(list(engine.glob("*.json"))) == 1
-                assert network.addresses[number % 2] in relayd.config_file.read_text()
+                assert container_network.addresses[number % 2] in relayd.config_file.read_text()
             report = load.finish()
         assert_nothing_lost(report, at_least=500)
         assert set(report["generations"]) == {str(number) for number in range(1, ROLLOVERS + 2)}, report
 
         # One that does not get ready goes again, and what served goes on serving.
         kept = list(engine.glob("*.json"))
-        relayd.change(health={"ready_timeout": "500ms"}, backend={"targets": [network.addresses[ROLLOVERS % 2]]})
+        relayd.change(health={"ready_timeout": "500ms"}, backend={"targets": [container_network.addresses[ROLLOVERS % 2]]})
         assert "503" in run_script(expect=1, ENGINE_FAIL="1")
         assert list(engine.glob("*.json")) == kept
         serves = instances(relayd)
-        assert [i["address"] for i in serves] == [network.addresses[ROLLOVERS % 2]]
+        assert [i["address"] for i in serves] == [container_network.addresses[ROLLOVERS % 2]]
     finally:
         for name in [path.stem for path in engine.glob("*.json")]:
             subprocess.run([*environment["ENGINE"].split(), "rm", "--force", name], env=environment, check=False)
@@ -320,97 +281,3 @@ def test_from_a_command_to_targets_and_back(relayd, run_app):
     assert relayd.ctl_json("reload")["rolled_over"] == ["web"]
     assert http.get(relayd.address)[1]["x-generation"] == "3"
     relayd.wait_for(lambda s: s["instances"] == 2, "both instances")
-
-
-# ---- Names
-
-
-def test_a_name_in_the_hosts_file_is_followed_without_a_rollover(relayd, network, run_app):
-    boxes = [
-        run_app(name, address=address, prefix=prefix)
-        for name, address, prefix in zip("ab", network.addresses, network.prefixes, strict=True)
-    ]
-    hosts = [f"{address.partition(':')[0]} app.test\n" for address in network.addresses]
-    network.etc_file("hosts", hosts[0])
-    name = f"app.test:{containers.PORT}"
-    relayd.start({"web": service(name, listen=[f"{network.HOST}:8080"])}, prefix=network.host)
-    (instance,) = instances(relayd)
-    assert (instance["target"], instance["addresses"]) == (name, [network.addresses[0]])
-    assert f"{name} = {network.addresses[0]}" in relayd.ctl("status", "web").stdout
-
-    with Load(relayd.address, clients=16, options=["--keep-alive"], prefix=network.host) as load:
-        relayd.wait_for(lambda s: s["requests"] > 100, "clients are being served")
-        seen = relayd.last_sequence()
-        network.etc_file("hosts", hosts[1])
-        event = relayd.wait_event("target_addresses", after=seen)
-        assert event["message"] == f"{name} is {network.addresses[1]}"
-        before = relayd.service()["requests"]
-        relayd.wait_for(lambda s: s["requests"] > before + 200, "the new address serves")
-        report = load.finish()
-    assert_nothing_lost(report)
-    assert set(report["generations"]) == {"a", "b"}
-    assert relayd.service()["generation"] == 1, "without a rollover"
-    assert instances(relayd)[0]["addresses"] == [network.addresses[1]]
-
-    seen = relayd.last_sequence()
-    network.etc_file("hosts", "".join(hosts))
-    relayd.wait_event("target_addresses", after=seen)
-    assert instances(relayd)[0]["addresses"] == network.addresses, "a name with two addresses"
-    for box in boxes:
-        box.remove()
-    relayd.wait_event("instance_unhealthy", after=seen)
-    relayd.wait_for(lambda s: s["holding"], "clients are held")
-
-
-def test_a_name_is_asked_for_again_as_its_records_expire(relayd, network, run_app):
-    for name, address, prefix in zip("ab", network.addresses, network.prefixes, strict=True):
-        run_app(name, address=address, prefix=prefix)
-    hosts = [address.partition(":")[0] for address in network.addresses]
-    zone = relayd.folder / "zone"
-
-    def answer_with(ttl, *addresses):
-        new = zone.with_suffix(".new")
-        new.write_text(" ".join(["app.test", str(ttl), *addresses]))
-        new.rename(zone)
-
-    answer_with(1, hosts[0])
-    network.etc_file("resolv.conf", "nameserver 127.0.0.1\n")
-    network.etc_file("hosts", "127.0.0.1 localhost\n")
-    server = subprocess.Popen(
-        [*network.host, places.PYTHON, "-B", str(places.APPS / "name_server.py"), str(zone)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert server.stdout.readline() == "listening\n"
-        name = f"app.test:{containers.PORT}"
-        relayd.start({"web": service(name, listen=[f"{network.HOST}:8080"])}, prefix=network.host)
-        seen = relayd.last_sequence()
-        answer_with(1, hosts[1])
-        event = relayd.wait_event("target_addresses", after=seen)
-        assert network.addresses[1] in event["message"] and network.addresses[0] not in event["message"]
-
-        answer_with(1)  # the name is gone: what is known of it stays
-        event = relayd.wait_event("target_unresolved", after=seen)
-        assert "cannot resolve app.test: " in event["message"]
-        assert "last known addresses are kept" in event["message"]
-        (instance,) = instances(relayd)
-        assert (instance["state"], instance["addresses"]) == ("ready", [network.addresses[1]])
-        assert "cannot resolve app.test" in instance["note"]
-
-        answer_with(1, hosts[0])
-        relayd.wait_event("target_resolved", after=seen)
-        relayd.wait_for(lambda _: instances(relayd)[0]["addresses"] == [network.addresses[0]], "and back")
-
-        # A name that stands for nothing fails its rollover, with the name server's answer.
-        relayd.change(health={"ready_timeout": "500ms"})
-        failed = swap(relayd, "gone.test:80", expect=1)
-        assert "target gone.test:80: cannot resolve gone.test: " in failed["reason"], failed
-        # relayd's end does not wait for a name server that says nothing.
-        answer_with(-1)
-        assert server.stdout.readline() == "unanswered\n"
-        relayd.stop(number=signal.SIGINT, seconds=5)
-    finally:
-        server.kill()
-        server.wait(10)
-        server.stdout.close()
