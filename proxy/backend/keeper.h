@@ -41,7 +41,8 @@ class Keeper {
   // anybody's.
   static void forget_group(int channel, pid_t group);
   void forget_group(pid_t group) { forget_group(channel(), group); }
-  // One datagram of the channel.
+  // One datagram of the channel. The keeper of an older release, which an upgrade leaves as it is, reads it
+  // too: it stays what it is.
   struct Message {
     bool add;  // false: forget
     pid_t group;

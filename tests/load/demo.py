@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The demo: relayd in front of a small app, rolled over again and again while clients hammer it.
+"""The demo: relayd in front of a small app, rolled over again and again while clients hammer it; then relayd itself is replaced.
 
 Prints what happens while it happens, then a table of what was lost (nothing, where the promise holds) and a picture of
 the generations over time. Ends by itself; the exit status is 1 where anything was lost that may not be.
@@ -21,6 +21,7 @@ from timeline import Timeline  # noqa: E402  (beside this file)
 CLIENTS = 32
 BOOT_MS = 400
 ROLLOVERS = [("phased", 5), ("hot", 5), ("restart", 3)]
+UPGRADES = 5
 # A restart closes the connections of the old generation: that is what it is for. They are counted apart, with the requests
 # that relayd then answers by itself (502, 504), as they may not be sent again.
 BY_DEFINITION = ("reset", "truncated", "closed_early")
@@ -28,6 +29,7 @@ MEANING = {
     "phased": "the new generation starts beside the old one, then takes over",
     "hot": "new clients are held; the old one finishes and stops, then the new one starts",
     "restart": "the old one is stopped at once; new clients are held until the new one is ready",
+    "upgrade": "relayd replaces its own executable; every connection goes on, and clients keep theirs for the whole time",
 }
 
 
@@ -46,6 +48,21 @@ def roll_over(relayd, mode, count, seconds_between):
             result = relayd.rollover(mode, until="drained")
             accepted = relayd.service()["accepted"]
             say(f"  generation {result['from']:>2} -> {result['to']:<2}  {result['duration_ms']:>5} ms   {accepted:>7} clients so far")
+        processes.pause(seconds_between)
+        return load.finish()
+
+
+def upgrade(relayd, count, seconds_between):
+    """The same for upgrades of relayd itself."""
+    say(f"\nupgrade: {MEANING['upgrade']}")
+    with Load(relayd.address, CLIENTS, ["--post", 30, "--think", 1, "--keep-alive"]) as load:
+        for number in range(1, count + 1):
+            answered = relayd.service()["requests"]
+            relayd.wait_for(lambda service: service["requests"] > answered + 300, "clients are being served")
+            processes.pause(seconds_between)  # so that the picture shows them apart
+            told = relayd.upgrade()
+            kept, silence = told["connections"], told["silence_ms"]
+            say(f"  {number}: pid {told['pid']} as before, {kept} connections kept, silent for {silence} ms")
         processes.pause(seconds_between)
         return load.finish()
 
@@ -85,7 +102,7 @@ def print_table(rows):
 
     say()
     line("", modes + ["total"])
-    line("rollovers", [column["rollovers"] for column in columns])
+    line("rollovers, upgrades", [column["rollovers"] for column in columns])
     line("requests", [column["requests"] for column in columns])
     say("  lost")
     for kind in KINDS:
@@ -107,6 +124,8 @@ def run(relayd, quick):
         before = relayd.service()["answered"]
         report = roll_over(relayd, mode, count, 0.2 if quick else 0.9)
         rows[mode] = figures(mode, count, report, relayd.service()["answered"] - before)
+    count = 1 if quick else UPGRADES
+    rows["upgrade"] = figures("upgrade", count, upgrade(relayd, count, 0.2 if quick else 0.9), 0)
     events = relayd.follow().all()
     relayd.stop()
     say(f"\nrelayd has ended with 0; {time.monotonic() - started:.0f} s in all")
@@ -133,7 +152,7 @@ def terminal_width():
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bin-dir", default=None, help="where relayd, relayctl, relay_load and demo_app are")
-    parser.add_argument("--quick", action="store_true", help="one rollover of each mode")
+    parser.add_argument("--quick", action="store_true", help="one rollover of each mode, one upgrade")
     arguments = parser.parse_args()
     sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale
     if arguments.bin_dir:

@@ -1,7 +1,8 @@
 """A picture of the generations over time, from relayd's events: a row for each, a column for each slice of time."""
 
-STARTING, SERVING, DRAINING, HOLDING = "░", "█", "▒", "·"
+STARTING, SERVING, DRAINING, HOLDING, UPGRADE = "░", "█", "▒", "·", "▲"
 LEGEND = f"{STARTING} starting   {SERVING} serving   {DRAINING} draining   {HOLDING} clients are held"
+UPGRADES_LEGEND = f"   {UPGRADE} relayd upgraded"
 # What an event of a generation makes of it; None: it is gone.
 BECOMES = {
     "generation_starting": STARTING,
@@ -21,6 +22,7 @@ class Timeline:
         self.end = events[-1]["unix_ms"]
         self.spans = {}  # generation: [(from, to, sign)]
         self.holds = []  # (from, to)
+        self.upgrades = [event["unix_ms"] for event in events if event["type"] == "upgraded"]
         self._read()
 
     def _read(self):
@@ -51,7 +53,10 @@ class Timeline:
             rows.append(f"{number:>{LABEL - 1}} " + self._row(self.spans[number], columns, slice_ms))
         if self.holds:
             rows.append("hold ".rjust(LABEL) + self._row([(a, b, HOLDING) for a, b in self.holds], columns, slice_ms))
-        return "\n".join(row.rstrip() for row in rows) + "\n" + " " * LABEL + LEGEND
+        if self.upgrades:
+            rows.append(" " * LABEL + self._row([(at, at, UPGRADE) for at in self.upgrades], columns, slice_ms))
+        legend = LEGEND + (UPGRADES_LEGEND if self.upgrades else "")
+        return "\n".join(row.rstrip() for row in rows) + "\n" + " " * LABEL + legend
 
     def _row(self, spans, columns, slice_ms):
         """Each span gets at least one column; later states win a column, except that serving is never hidden."""
