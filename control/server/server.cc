@@ -27,6 +27,7 @@ class SocketServer final : public Server {
                Commands& commands)
       : loop_(loop),
         limits_(options.limits),
+        options_(options),
         file_(std::move(file)),
         group_(group),
         commands_(commands),
@@ -44,6 +45,7 @@ class SocketServer final : public Server {
   Result<void> adopt_listener(std::uint64_t next_client);
   void adopt(ClientRecord record, std::set<int>& taken);
   void resume() override;
+  Result<bool> bind_again() override;
   ServerRecord save() const override;
   void publish(const Event& event) override;
 
@@ -62,6 +64,7 @@ class SocketServer final : public Server {
   // Constant after construction.
   Loop& loop_;
   const Limits limits_;
+  const ServerOptions options_;
   SocketFile file_;
   const std::optional<gid_t> group_;
   Commands& commands_;
@@ -195,6 +198,18 @@ void SocketServer::publish(const Event& event) {
     if (line.empty()) line = write_event(event);
     client->send(line);
   }
+}
+
+Result<bool> SocketServer::bind_again() {
+  if (file_.is_there()) return false;
+  ServerOptions options = options_;
+  options.socket_path = file_.path();
+  auto file = SocketFile::create(options, group_);
+  if (!file) return std::unexpected(file.error());
+  poll_.reset();
+  file_.replace(std::move(*file));
+  if (auto listening = listen(); !listening) return std::unexpected(listening.error());
+  return true;
 }
 
 Result<void> SocketServer::adopt_listener(std::uint64_t next_client) {

@@ -34,6 +34,10 @@ class Server {
                                                  ServerRecord record, Commands& commands);
   // Asks what had no answer yet again, in order of client and request, sends what was not sent, and reads on.
   virtual void resume() = 0;
+  // Where somebody has removed the socket's file (a cleaner of /tmp), or put another in its place that nobody
+  // listens at: makes it again, as start() does, and returns true. Clients stay. On an error all is as
+  // before.
+  virtual Result<bool> bind_again() = 0;
   // What restore() needs. Nothing changes: the server goes on, or its process becomes another executable.
   virtual ServerRecord save() const = 0;
   // Answers what is outstanding with an error, flushes for a moment, closes every client, and removes the

@@ -100,12 +100,19 @@ void SocketFile::save(ServerRecord& record) const {
   record.inode = inode_;
 }
 
-SocketFile::~SocketFile() {
-  if (!socket_) return;
+bool SocketFile::is_there() const {
   struct stat status {};
-  const bool ours =
-      ::lstat(path_.c_str(), &status) == 0 && status.st_dev == device_ && status.st_ino == inode_;
-  if (ours) ::unlink(path_.c_str());
+  return ::lstat(path_.c_str(), &status) == 0 && status.st_dev == device_ && status.st_ino == inode_;
+}
+
+void SocketFile::replace(SocketFile&& by) {
+  socket_ = std::move(by.socket_);
+  device_ = by.device_;
+  inode_ = by.inode_;
+}
+
+SocketFile::~SocketFile() {
+  if (socket_ && is_there()) ::unlink(path_.c_str());
 }
 
 }  // namespace relayd::control

@@ -24,6 +24,9 @@ class SocketFile {
 
   int fd() const { return socket_.get(); }
   const std::string& path() const { return path_; }
+  bool is_there() const;
+  // In place of one that is not there any more; its socket is closed. Nobody may watch that one.
+  void replace(SocketFile&& by);
   // Into its part of the record.
   void save(ServerRecord& record) const;
   // Leaves the socket open and the file where it is, for whoever owned them before.

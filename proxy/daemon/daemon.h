@@ -88,6 +88,7 @@ class Daemon {
   // Whoever has asked a former image for a reload that is in progress; false: nobody has by this ticket.
   bool attach_to_reload(std::uint64_t ticket, std::function<void(Result<ReloadSummary>)> done);
   // What HUP has come to.
+  void look_after_control_socket();
   void tell_of_hup(const Result<ReloadSummary>& summary);
   void stop(bool fast);
   bool stopping() const { return stopping_; }

@@ -26,6 +26,7 @@ void Daemon::watch_signals() {
   };
   on(SIGHUP, [this] {
     if (stopping_) return;
+    look_after_control_socket();
     reload(/*all=*/true, 0, [this](const Result<ReloadSummary>& summary) { tell_of_hup(summary); });
   });
   on(SIGUSR1, [this] {
@@ -35,13 +36,28 @@ void Daemon::watch_signals() {
       journal_.record("log_reopened", "the log was reopened");
     }
   });
-  on(SIGUSR2, [this] { upgrades_->ask({}, nullptr); });
+  on(SIGUSR2, [this] {
+    look_after_control_socket();
+    upgrades_->ask({}, nullptr);
+  });
   on(SIGWINCH, [this] { on_winch(); });
   on(SIGTTIN, [this] { on_scale_signal(+1); });
   on(SIGTTOU, [this] { on_scale_signal(-1); });
   on(SIGTERM, [this] { stop(/*fast=*/false); });
   on(SIGINT, [this] { stop(/*fast=*/true); });
   on(SIGQUIT, [this] { stop(/*fast=*/true); });
+}
+
+// Without its file nobody can ask for anything but by signals.
+void Daemon::look_after_control_socket() {
+  const auto again = server_->bind_again();
+  if (!again) {
+    journal_.record("warning",
+                    "somebody has removed the control socket's file, and it cannot be made again: " +
+                        again.error().message);
+  } else if (*again) {
+    journal_.record("warning", "somebody had removed the control socket's file; it is there again");
+  }
 }
 
 void Daemon::tell_of_hup(const Result<ReloadSummary>& summary) {

@@ -103,7 +103,9 @@ Result<void> Upgrades::open_images() {
 
 void Upgrades::rehearse(net::PlaneRecord plane) {
   if (requests_.empty()) return;  // refused meanwhile
-  const std::string state = upgrade::encode(daemon_.save(std::move(plane)), state_version_);
+  upgrade::Record record = daemon_.save(std::move(plane));
+  upgrade::leave_out_what_shares_descriptors(record);
+  const std::string state = upgrade::encode(record, state_version_);
   state_size_ = state.size();
   auto memory = upgrade::reserve_memory(state.size());
   if (!memory) return failed(memory.error());

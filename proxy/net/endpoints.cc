@@ -35,20 +35,25 @@ Index EndpointTable::name(ServiceId service, const Endpoint& endpoint) {
   return spare;
 }
 
+void EndpointTable::note(Entry& entry, const EndpointRecord& record) {
+  entry.has_failed = record.has_failed;
+  entry.failures = record.failures;
+  entry.retry_at = record.retry_at;
+}
+
 Index EndpointTable::adopt(const EndpointRecord& record, std::shared_ptr<EndpointLoad> load) {
   for (Index i = 0; i < entries_.size(); ++i) {
-    const Entry& entry = entries_[i];
+    Entry& entry = entries_[i];
     if (entry.service == record.service && entry.endpoint.load == load &&
         entry.endpoint.address == record.address) {
+      if (!entry.has_failed) note(entry, record);
       return i;
     }
   }
   Entry& entry = entries_.emplace_back();
   entry.endpoint = {record.address, record.generation, record.instance, std::move(load), record.send_proxy};
   entry.service = record.service;
-  entry.has_failed = record.has_failed;
-  entry.failures = record.failures;
-  entry.retry_at = record.retry_at;
+  note(entry, record);
   return static_cast<Index>(entries_.size() - 1);
 }
 

@@ -50,6 +50,7 @@ class EndpointTable {
 
  private:
   bool drop_if_unused(Index index);
+  static void note(Entry& entry, const EndpointRecord& record);
 
   // Free where neither users nor routes are left, and nothing is known that a route might ask for.
   std::vector<Entry> entries_;

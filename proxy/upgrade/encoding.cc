@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "proxy/rollover/machine.h"
@@ -98,6 +99,17 @@ std::vector<int> descriptors_of(const Record& record) {
   DescriptorList list(kVersion);
   field(list, const_cast<Record&>(record));  // the list changes nothing
   return std::move(list.found);
+}
+
+void leave_out_what_shares_descriptors(Record& record) {
+  std::map<int, int> times;
+  for (const int fd : descriptors_of(record)) ++times[fd];
+  const auto shares = [&times](net::ConnectionRecord& connection) {
+    DescriptorList own(kVersion);
+    field(own, connection);
+    return std::ranges::any_of(own.found, [&times](int fd) { return times[fd] > 1; });
+  };
+  for (net::WorkerRecord& worker : record.plane.workers) std::erase_if(worker.connections, shares);
 }
 
 }  // namespace relayd::upgrade

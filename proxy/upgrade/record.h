@@ -137,7 +137,7 @@ struct Record {
   std::vector<ReloadRecord> reloads;
   std::uint32_t last_reload = 0;
   control::ServerRecord control;
-  // Of the process; since version 2.
+  // Of the process.
   pid_t pid = 0;
   std::uint64_t capabilities = 0;  // effective (capabilities(7))
 };
@@ -149,5 +149,8 @@ std::string encode(const Record& record, std::uint32_t version = kVersion);
 Result<Record> decode(const std::string& bytes, std::uint32_t newest = kVersion);
 // All of the record, each once.
 std::vector<int> descriptors_of(const Record& record);
+// For a rehearsal, each part of whose record tells of another moment: a descriptor that was closed after the
+// one and opened before the other stands in both. Connections with such a descriptor are left out.
+void leave_out_what_shares_descriptors(Record& record);
 
 }  // namespace relayd::upgrade

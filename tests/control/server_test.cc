@@ -216,6 +216,36 @@ TEST_F(ControlServer, AFileThatIsNoSocketIsLeftAlone) {
   EXPECT_EQ(::access(options_.socket_path.c_str(), F_OK), 0);
 }
 
+TEST_F(ControlServer, AFileThatSomebodyHasRemovedIsMadeAgain) {
+  start();
+  const std::string version = R"({"jsonrpc":"2.0","id":8,"method":"version"})";
+  RawClient before(options_.socket_path);
+  EXPECT_THAT(ask(before, version), HasSubstr("\"id\":8"));
+  EXPECT_EQ(server_->bind_again().value(), false) << "it is there";
+  for (int round = 0; round < 3; ++round) {
+    ASSERT_EQ(::unlink(options_.socket_path.c_str()), 0);
+    EXPECT_EQ(server_->bind_again().value(), true);
+    EXPECT_EQ(server_->bind_again().value(), false);
+    struct stat status {};
+    ASSERT_EQ(::stat(options_.socket_path.c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 0777, options_.mode);
+    RawClient after(options_.socket_path);
+    EXPECT_THAT(ask(after, version), HasSubstr("\"id\":8"));
+  }
+  EXPECT_THAT(ask(before, version), HasSubstr("\"id\":8")) << "who was there stays";
+}
+
+TEST_F(ControlServer, AFileInItsPlaceThatIsNoSocketIsLeftAlone) {
+  start();
+  ASSERT_EQ(::unlink(options_.socket_path.c_str()), 0);
+  Descriptor file(::open(options_.socket_path.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+  const auto again = server_->bind_again();
+  ASSERT_FALSE(again);
+  EXPECT_THAT(again.error().message, HasSubstr("no socket"));
+  ASSERT_EQ(::unlink(options_.socket_path.c_str()), 0);
+  EXPECT_EQ(server_->bind_again().value(), true);
+}
+
 TEST_F(ControlServer, ASocketFileThatIsNoLongerOursIsNotRemoved) {
   start();
   const std::string aside = folder_ + "/aside";

@@ -1,6 +1,7 @@
 """Signals, as people know them from Gunicorn; the log that they reopen."""
 
 import json
+import os
 import signal
 
 import pytest
@@ -26,6 +27,21 @@ def test_hup_with_a_wrong_file_changes_nothing(relayd, wrong):
     assert f"{relayd.config_file.name}:1:" in failed["message"] + json.dumps(failed["details"])
     assert relayd.instance_pids() == before
     assert http.get_json(relayd.address)["generation"] == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR2])
+def test_a_control_socket_that_somebody_has_removed_comes_back(relayd, number):
+    relayd.start({"web": apps.demo()})
+    following = relayd.begin("events", "--follow")
+    os.unlink(relayd.socket)
+    relayd.send(number)
+    processes.wait_until(lambda: os.path.exists(relayd.socket), "the socket is there again", 20)
+    relayd.wait_event("warning")
+    if number == signal.SIGUSR2:
+        relayd.wait_event("upgraded")
+    assert relayd.ctl("status").stdout
+    relayd.stop()
+    assert "it is there again" in following.communicate(timeout=20)[0]
 
 
 def test_winch_pauses_and_hup_brings_back(relayd):

@@ -8,7 +8,8 @@ import itertools
 import os
 import signal
 
-from harness import living, places, processes, upgrades
+from harness import apps, living, places, processes, upgrades
+from harness.load import Load, assert_nothing_lost
 
 CONNECTIONS, UPGRADES = (2000, 20) if places.SOAK else (200, 6)
 PAIRS = 9000 if places.SOAK else 500
@@ -203,6 +204,19 @@ def test_usr2_takes_the_executable_that_is_now_at_its_path(relayd):
         assert upgrades.running_binary(relayd) == str(program)
         crowd.round()
         living.assert_nothing_lost(crowd.finish())
+
+
+def test_while_connections_come_and_go(relayd):
+    """So that the threads, each of which tells of another moment, name descriptors that are used again."""
+    relayd.start({"web": apps.demo(backend={"instances": 2})}, threads=4)
+    with Load(relayd.address, clients=24) as load:
+        for number in range(1, TIMES + 1):
+            accepted = relayd.service()["accepted"]
+            relayd.wait_for(lambda s: s["accepted"] > accepted + 100, "clients come and go")
+            told = upgrades.upgrade(relayd)
+            assert told["from_version"] == told["to_version"], number
+        report = load.finish()
+    assert_nothing_lost(report)
 
 
 def test_many_upgrades_leak_nothing(relayd):

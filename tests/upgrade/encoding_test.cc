@@ -199,6 +199,24 @@ TEST(State, WhatCannotBeIsRefused) {
   }
 }
 
+// As in a rehearsal: a client has gone from one thread, and the next one, of another thread, has its number.
+TEST(State, OfPartsOfDifferentMomentsTheConnectionsInDoubtAreLeftOut) {
+  Record record = sample_record();
+  const std::size_t connections = record.plane.workers[0].connections.size();
+  net::WorkerRecord other;
+  other.connections.push_back(record.plane.workers[0].connections[1]);
+  other.connections[0].connection.fd[net::kBackend] = 5000;
+  record.plane.workers.push_back(other);
+  record.plane.workers[0].connections[0].connection.fd[net::kClient] =
+      record.services[0].driver.slots[0].instance->process->pidfd;
+  ASSERT_FALSE(decode(encode(record)));
+  leave_out_what_shares_descriptors(record);
+  const auto read = decode(encode(record));
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_THAT(read->plane.workers[0].connections, SizeIs(connections - 2));
+  EXPECT_THAT(read->plane.workers[1].connections, SizeIs(0));
+}
+
 // Written by the relayd of each version, and kept: those that can be read are.
 TEST(State, WrittenExamplesOfEachVersionAreRead) {
   for (std::uint32_t version = 1; version <= kVersion; ++version) {
