@@ -137,7 +137,7 @@ void Daemon::restore_reloads(const upgrade::Record& record) {
 int Daemon::go_on(const upgrade::Record& record) {
   data_plane_->go();
   upgrades_->end_silence();
-  (void)upgrade::set_inheritable(upgrade::descriptors_of(record), false);
+  upgrade::make_close_on_exec(upgrade::descriptors_of(record));
   for (const pid_t stray : record.strays) backend::end_stray(keeper_, stray);
   std::uint64_t connections = 0;
   for (const auto& service : services_) connections += data_plane_->counts(service->id).active;

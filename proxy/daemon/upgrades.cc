@@ -164,13 +164,13 @@ Error Upgrades::hand_over() {
   const auto descriptors = write_state();
   if (!descriptors) {
     error = descriptors.error();
-  } else if (const auto set = upgrade::set_inheritable(*descriptors, true); !set) {
+  } else if (const auto set = upgrade::make_inheritable(*descriptors); !set) {
     error = set.error();
   } else {
     error = upgrade::hand_over(memory_.get(), image_.get(), former_.get());
-    error.message = binary_ + " cannot be executed: " + error.message;
+    error.message.insert(0, binary_ + " cannot be executed: ");
   }
-  if (descriptors) (void)upgrade::set_inheritable(*descriptors, false);
+  if (descriptors) upgrade::make_close_on_exec(*descriptors);
   daemon_.data_plane().thaw();
   return error;
 }

@@ -276,7 +276,7 @@ void DataPlane::save(std::function<void(PlaneRecord)> done) {
   const auto record = std::make_shared<PlaneRecord>(impl_->shared_part());
   const auto next = std::make_shared<std::size_t>(0);
   impl_->to_all_then(
-      [impl = impl_.get(), record, next](Worker& worker, Impl::Acknowledge ack) {
+      [impl = impl_.get(), record, next](Worker& worker, const Impl::Acknowledge& ack) {
         impl->post([record, next, part = worker.save(/*whole=*/false)]() mutable {
           record->workers[(*next)++] = std::move(part);
         });

@@ -125,13 +125,15 @@ std::uint64_t capabilities() {
   return 0;
 }
 
-Result<void> set_inheritable(const std::vector<int>& descriptors, bool on) {
-  Result<void> result;
+Result<void> make_inheritable(const std::vector<int>& descriptors) {
   for (const int fd : descriptors) {
-    if (::fcntl(fd, F_SETFD, on ? 0 : FD_CLOEXEC) != 0 && result)
-      result = fail_errno("descriptor " + std::to_string(fd) + " of the state");
+    if (::fcntl(fd, F_SETFD, 0) != 0) return fail_errno("descriptor " + std::to_string(fd) + " of the state");
   }
-  return result;
+  return {};
+}
+
+void make_close_on_exec(const std::vector<int>& descriptors) {
+  for (const int fd : descriptors) ::fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
 }  // namespace relayd::upgrade

@@ -40,7 +40,9 @@ void execute(int image, char* const* environment);
 // The effective capabilities of this process (capabilities(7)), as bits.
 std::uint64_t capabilities();
 
-// The descriptors stay open over exec(3), or do not. The error: one of them is not open.
-Result<void> set_inheritable(const std::vector<int>& descriptors, bool on);
+// The descriptors stay open over exec(3). The error: one of them is not open.
+Result<void> make_inheritable(const std::vector<int>& descriptors);
+// They do not; those that are not open any more are passed over.
+void make_close_on_exec(const std::vector<int>& descriptors);
 
 }  // namespace relayd::upgrade

@@ -42,7 +42,7 @@ void arm(const HandedOver& handed);
 // Where this is the former image again, there is no way back: the reason is told, and the process ends.
 [[noreturn]] void go_back(const char* why);
 // Signals come through again, and there is no way back. The memory of the state is closed. What was taken
-// over is still inheritable: set_inheritable() is next.
+// over is still inheritable: make_close_on_exec() is next.
 void commit(const HandedOver& handed);
 
 }  // namespace relayd::upgrade

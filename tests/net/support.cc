@@ -1,6 +1,5 @@
 #include "tests/net/support.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -8,7 +7,11 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <filesystem>
+#include <iterator>
 #include <random>
+#include <stdexcept>
+#include <system_error>
 
 namespace relayd::net::test {
 namespace {
@@ -29,6 +32,7 @@ Peer::Peer(Descriptor socket) : socket_(std::move(socket)) {
 
 Peer Peer::connect(const SocketAddress& address, int receive_buffer) {
   Descriptor socket(::socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!socket) throw std::runtime_error("no socket: " + errno_text(errno));
   if (receive_buffer > 0) {
     ::setsockopt(socket.get(), SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
   }
@@ -253,11 +257,8 @@ bool Plane::wait(const std::function<bool()>& condition) {
 }
 
 std::size_t open_descriptors() {
-  std::size_t count = 0;
-  DIR* folder = ::opendir("/proc/self/fd");
-  while (::readdir(folder) != nullptr) ++count;
-  ::closedir(folder);
-  return count;
+  const std::filesystem::directory_iterator folder("/proc/self/fd");
+  return static_cast<std::size_t>(std::distance(begin(folder), end(folder)));
 }
 
 Listener make_listener(const SocketAddress& address, std::string name) {
@@ -284,10 +285,8 @@ SocketPath::SocketPath() {
 }
 
 SocketPath::~SocketPath() {
-  DIR* folder = ::opendir(folder_.c_str());
-  while (const dirent* entry = ::readdir(folder)) ::unlink((folder_ + "/" + entry->d_name).c_str());
-  ::closedir(folder);
-  ::rmdir(folder_.c_str());
+  std::error_code failed;  // of a test that has failed before
+  std::filesystem::remove_all(folder_, failed);
 }
 
 SocketAddress SocketPath::address(const std::string& name) const {
