@@ -21,7 +21,7 @@ std::string in_quotes(std::string_view word) {
   return "\"" + std::string(word.substr(0, kShown)) + (word.size() > kShown ? "…" : "") + "\"";
 }
 
-std::string with_nearest(std::string message, std::string_view word,
+std::string with_nearest(const std::string& message, std::string_view word,
                          const std::vector<std::string_view>& names) {
   if (const std::string meant = nearest(word, names); !meant.empty())
     return message + "; is " + in_quotes(meant) + " meant?";

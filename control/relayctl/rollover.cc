@@ -117,7 +117,7 @@ class Waiting {
     const auto result = control::read_rollover(body);
     if (!result) return finish({kExitFailed, result.error().message});
     const bool good = result->result == "done" || result->result == "planned";
-    const Ending ending{good ? kExitDone : kExitFailed, ""};
+    Ending ending{good ? kExitDone : kExitFailed, ""};
     if (options_.json) return print_json(body), ending;
     block_end();
     if (result->result == "planned") return print(plan_lines(*result, terminal_style())), ending;

@@ -59,7 +59,7 @@ struct Run {
     watch_interrupts();
     const auto body = session.ask(control::StopCall{stop.now}, until);
     if (!body) return body.error().code == kExitTimeout ? still_stopping() : body.error();
-    const Ending told = print_done(*body);
+    Ending told = print_done(*body);
     if (told.code != kExitDone || !stop.wait) return told;
     const auto ended = session.wait_for_end(until);
     if (!ended) {

@@ -24,9 +24,10 @@ Ending cannot_connect(const std::string& path, int code) {
       return {kExitNotPermitted, path + ": you may not control this relayd (" + errno_text(code) +
                                      "); run relayctl as its user or root, or join control.group"};
     case ENOENT:
-      return {kExitNoRelayd, "no relayd at " + path +
-                                 ": there is no such socket; start relayd, or name its socket with "
-                                 "--socket PATH or RELAYD_SOCKET"};
+      return {kExitNoRelayd,
+              "no relayd at " + path +
+                  ": there is no such socket; start relayd, or name its socket with "
+                  "--socket PATH or RELAYD_SOCKET; if somebody has removed it, HUP makes it again"};
     case ECONNREFUSED:
       return {kExitNoRelayd,
               "no relayd at " + path + ": nobody listens at the socket; relayd has ended or is starting"};
@@ -84,7 +85,7 @@ Attempt<std::uint64_t> Session::send(const control::Call& call) {
   const TimePoint end = monotonic_now() + kSilence;
   while (sent < line.size()) {
     const ssize_t count = ::send(fd_.get(), line.data() + sent, line.size() - sent, MSG_NOSIGNAL);
-    if (count > 0) {
+    if (count >= 0) {
       sent += static_cast<std::size_t>(count);
     } else if (errno == EPIPE || errno == ECONNRESET) {
       break;  // why it closed may still be there to be read

@@ -231,8 +231,9 @@ class DaemonCommands final : public control::Commands {
       entry.state = c.half_closed ? "steered, half-closed" : "steered";
       steered.push_back(std::move(entry));
     }
+    const std::size_t room = kMost - steered.size();
     daemon_.data_plane().list_connections(
-        (*service)->id, generation, kMost - steered.size(),
+        (*service)->id, generation, room,
         [done = std::move(done), shown, steered = std::move(steered)](net::ConnectionList list) mutable {
           if (list.truncated || steered.size() == kMost) {
             log::warn("a list of connections was cut: ask for one generation",
