@@ -35,12 +35,7 @@ class SocketServer final : public Server {
         accept_again_(loop) {}
   ~SocketServer() override;
 
-  Result<void> listen() {
-    auto poll = Poll::create(loop_, file_.fd(), UV_READABLE, [this](int) { accept_some(); });
-    if (!poll) return std::unexpected(poll.error());
-    poll_ = std::move(*poll);
-    return {};
-  }
+  Result<void> listen() { return listen_at(file_); }
   // The socket of a file that was adopted, without listening yet. On an error it is not taken.
   Result<void> adopt_listener(std::uint64_t next_client);
   void adopt(ClientRecord record, std::set<int>& taken);
@@ -50,6 +45,12 @@ class SocketServer final : public Server {
   void publish(const Event& event) override;
 
  private:
+  Result<void> listen_at(const SocketFile& file) {
+    auto poll = Poll::create(loop_, file.fd(), UV_READABLE, [this](int) { accept_some(); });
+    if (!poll) return std::unexpected(poll.error());
+    poll_ = std::move(*poll);
+    return {};
+  }
   void accept_some();
   void admit(Descriptor fd);
   static void turn_away(const Descriptor& fd, const Failure& failure);
@@ -206,9 +207,8 @@ Result<bool> SocketServer::bind_again() {
   options.socket_path = file_.path();
   auto file = SocketFile::create(options, group_);
   if (!file) return std::unexpected(file.error());
-  poll_.reset();
+  if (auto listening = listen_at(*file); !listening) return std::unexpected(listening.error());
   file_.replace(std::move(*file));
-  if (auto listening = listen(); !listening) return std::unexpected(listening.error());
   return true;
 }
 

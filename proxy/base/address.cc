@@ -37,10 +37,9 @@ bool unix_socket_is_stale(const SocketAddress& address) {
 // The cure for a bind or listen that failed, with a leading ": ", or empty.
 std::string bind_cure(const SocketAddress& address, int code) {
   if (code == EADDRINUSE) {
-    return address.is_unix() ? ": another process listens there"
-                             : ": another process listens there ('ss -ltnp' names it), or is connected from "
-                               "there ('ss -tanp'), as may "
-                               "happen to a port within net.ipv4.ip_local_port_range";
+    if (address.is_unix()) return ": another process listens there";
+    return ": another process listens there ('ss -ltnp' names it), or is connected from there "
+           "('ss -tanp'), as may happen to a port within net.ipv4.ip_local_port_range";
   }
   if (code == EADDRNOTAVAIL) return ": this machine has no such address ('ip address' lists its own)";
   if (code == EACCES && !address.is_unix() && address.port() < 1024) {
