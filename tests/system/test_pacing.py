@@ -59,6 +59,7 @@ def test_new_clients_are_not_held_behind_those_that_wait_for_their_turn(relayd):
         relayd.wait_for(lambda s: s["held"] == 60, "all are held")
         resume = relayd.begin("resume")
         http.answer(links[0])
+        relayd.ctl("connections")  # each thread has answered, and so knows of the release
         assert http.get(relayd.address)[0] == 200
         assert relayd.service()["held"] > 0, "the new one was served before the last that had waited"
         assert resume.wait(30) == 0
