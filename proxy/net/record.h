@@ -76,7 +76,7 @@ struct SpreadRecord {
 
 struct WorkerRecord {
   // Its epoll set, with everything in it that a connection says it watches, and nothing else. -1: there is
-  // none, as the state is of version 2 or older, or other workers go on; a new one is filled.
+  // none, as the state is of version 2, or other workers go on; a new one is filled.
   int epoll = -1;
   std::uint64_t arrivals = 0;
   std::vector<EndpointRecord> endpoints;
