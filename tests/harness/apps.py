@@ -1,8 +1,9 @@
 """Services in front of which relayd is put: the configuration's part for each."""
 
 import shutil
+import signal
 
-from . import places
+from . import places, processes
 from .relayd import merge
 
 
@@ -48,6 +49,18 @@ def gunicorn_with_passed_sockets(workers=2, **more):
     """Without --bind it takes what LISTEN_FDS says."""
     command = ["/usr/bin/gunicorn", "--workers", str(workers), "--chdir", str(places.APPS), "--log-level", "warning"]
     return service([*command, "wsgi_app:application"], **more)
+
+
+def wait_for_gunicorn_workers(relayd, workers=2):
+    """Gunicorn says READY=1 before it forks them, and a worker without handlers of its own drops the TERM of its arbiter, which
+    then waits for it in vain. SIGABRT is the last for which a worker sets one; the arbiter has none for it."""
+
+    def all_heed_signals():
+        (arbiter,) = relayd.instance_pids()
+        children = processes.children(arbiter)
+        return len(children) == workers and all(processes.catches(child, signal.SIGABRT) for child in children)
+
+    processes.wait_until(all_heed_signals, "Gunicorn's workers heed signals")
 
 
 def passed(**more):

@@ -43,6 +43,15 @@ def children(pid):
         return []
 
 
+def catches(pid, number):
+    """Whether the process has a handler of its own for this signal."""
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
+
+
 def alive(pid):
     return state(pid) not in "ZX"
 

@@ -27,6 +27,8 @@ def test_nothing_is_lost(relayd, app, mode):
     relayd.start(handed_over(app))
     with Load(relayd.address, clients=32, options=["--post", 30]) as load:
         for number in range(1, TIMES + 1):
+            if app == "gunicorn":
+                apps.wait_for_gunicorn_workers(relayd)
             result = relayd.rollover(mode, until="drained")
             assert (result["result"], result["from"], result["to"]) == ("done", number, number + 1), result
             processes.wait_until(lambda: generation_that_answers(relayd) == number + 1, "the new one answers")  # noqa: B023
