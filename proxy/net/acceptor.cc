@@ -178,12 +178,12 @@ bool Worker::reserve(ServiceState& service, bool held) {
   const std::uint32_t most = service.settings.max_connections;
   while (shared.active.fetch_add(1, std::memory_order_relaxed) >= most && most != 0) {
     shared.active.fetch_sub(1, std::memory_order_relaxed);
-    if (close_idlest(service)) continue;
+    if (make_room(service)) continue;
     report_full(service, "limits.max_connections is reached; further clients wait in the kernel's queue");
     return false;
   }
   while (!reserve_descriptors()) {
-    if (close_idlest(service)) continue;
+    if (make_room(service)) continue;
     shared.active.fetch_sub(1, std::memory_order_relaxed);
     report_full(
         service,
@@ -200,6 +200,9 @@ bool Worker::reserve(ServiceState& service, bool held) {
   }
   return true;
 }
+
+// Nobody waits in the kernel's queue for the sake of a client that has no business under way.
+bool Worker::make_room(ServiceState& service) { return close_quiet(service) || close_idlest(service); }
 
 // At most once a minute of all workers together: it may last.
 void Worker::report_full(ServiceState& service, const char* what) {

@@ -41,7 +41,7 @@ inline constexpr unsigned kBackend = 1;
 //                        |      | whole response             | had sent before is still leaving
 //                        |      v                            v
 //                        |  kLingering                   kResetting
-//                        |      | client ended, or 30 s      | left, or 30 s still: RST
+//                        |      | client ended or is quiet   | left, or 30 s still: RST
 //                        v      v                            v
 //                      kClosed (until the end of the turn) --> kFree
 // HTTP: kIdle between two requests, without a backend; kReading while the head of a request is incomplete,
@@ -116,8 +116,10 @@ struct Connection {
   Index origin = kNone;    // addresses that the client's PROXY header told
   Index exchange = kNone;  // of an HTTP client
   Tick opened = 0;
-  Tick active = 0;      // last byte, or the last change of state
-  Tick due = 0;         // when its list looks at it next; kResetting: bytes still leaving at the last look
+  Tick active = 0;  // last byte, or the last change of state
+  // When its list looks at it next; kLingering: the client's last sign; kResetting: bytes that were still
+  // leaving at the last look.
+  Tick due = 0;
   Tick held_since = 0;  // first moment of waiting; meaningful where kWaited
   ServiceId service = 0;
   std::uint16_t route_epoch = 0;  // the route that `tried` and `walked` are about

@@ -11,8 +11,14 @@
 namespace relayd::net {
 namespace {
 
-// A client may go on sending for so long after it got the whole response, before it is closed on.
+// A client may go on sending for so long after it got the whole response, before it is closed on …
 constexpr Tick kLingerLimit = to_ticks(std::chrono::seconds(30));
+// … and be silent for so long (as long as nginx's lingering_timeout) …
+constexpr Tick kQuietLimit = to_ticks(std::chrono::seconds(5));
+// … but only for so long where others wait for its place.
+constexpr Tick kQuietForOthers = to_ticks(std::chrono::seconds(1));
+// Among so many of those who linger one is looked for that may go.
+constexpr std::size_t kLookedAt = 64;
 // What is still on its way may stand still for so long before the reset overtakes it.
 constexpr Tick kResetLimit = to_ticks(std::chrono::seconds(30));
 // An idle connection is looked at so often in its timeout: it is closed late by at most that part.
@@ -30,6 +36,13 @@ void close_with_reset(int fd) {
   const linger now{.l_onoff = 1, .l_linger = 0};
   ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
   ::close(fd);
+}
+
+// All of the response, and its end, has reached the client, and nothing from it is unread: no close, and no
+// reset that answers what comes later, can take any of it away.
+bool has_everything(const Connection& connection) {
+  const int client = connection.fd[kClient];
+  return connection.flow[kBackend] == Flow::kShut && !has_bytes(client) && still_leaving(client) == 0;
 }
 
 Tick idle_period(const ServiceState& service) {
@@ -100,13 +113,29 @@ void Worker::begin_linger(Index index) {
   ServiceState& service = service_of(connection);
   unlist(service, index);
   connection.state = State::kLingering;
-  connection.active = now_;
+  connection.active = connection.due = now_;
   if (connection.fd[kBackend] >= 0) ::close(connection.fd[kBackend]);
   connection.fd[kBackend] = -1;
   service.ending.push_back(slab_, index);
   want_tick();
   if (connection.flags & kNobodyBehind) leave_backend(service, connection);  // its generation need not wait
   relay(index);
+}
+
+// True where a place has become free: somebody who lingered has everything, and has been quiet.
+bool Worker::close_quiet(ServiceState& service) {
+  for (std::size_t left = std::min(service.ending.size(), kLookedAt); left > 0; --left) {
+    const Index index = service.ending.front();
+    const Connection& connection = slab_[index];
+    if (connection.state == State::kLingering && reached(now_, connection.due + kQuietForOthers) &&
+        has_everything(connection)) {
+      close_connection(index);
+      return true;
+    }
+    service.ending.remove(slab_, index);
+    service.ending.push_back(slab_, index);  // others are looked at the next time
+  }
+  return false;
 }
 
 // One side was reset (kFailed): the other is too, once what was sent to it before has left. A Unix socket has
@@ -221,7 +250,10 @@ void Worker::tick_ending(ServiceState& service) {
     const Index next = connection.next;
     if (connection.state == State::kLingering) {
       // `active` moves while the response still does.
-      if (reached(now_, connection.active + kLingerLimit)) close_connection(index);
+      if (reached(now_, connection.active + kLingerLimit) ||
+          (reached(now_, connection.due + kQuietLimit) && has_everything(connection))) {
+        close_connection(index);
+      }
     } else {
       const int fd = connection.fd[connection.fd[kClient] >= 0 ? kClient : kBackend];
       const std::uint32_t left = still_leaving(fd);

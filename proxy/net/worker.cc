@@ -168,6 +168,7 @@ void Worker::on_connection_event(Index index, unsigned side, std::uint32_t event
     case State::kReading:
     case State::kRelaying:
     case State::kLingering:
+      if (connection.state == State::kLingering) connection.due = now_;
       if (events & EPOLLERR) flags |= kFailed;
       relay(index);
       break;

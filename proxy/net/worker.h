@@ -184,6 +184,7 @@ class Worker {
   enum class Accepted { kOne, kNobody, kNoRoom };
   Accepted accept_one(ServiceState& service, const ListenerSlot& slot);
   bool reserve(ServiceState& service, bool held);
+  bool make_room(ServiceState& service);
   void report_full(ServiceState& service, const char* what);
   bool reserve_descriptors();
   void unreserve(ServiceState& service, bool held);
@@ -278,6 +279,7 @@ class Worker {
   // ending.cc
   void end_behind(Connection& connection);
   void begin_linger(Index index);
+  bool close_quiet(ServiceState& service);
   void begin_reset(Index index);
   void close_connection(Index index, bool reset = false);
   void list_relaying(ServiceState& service, Index index);

@@ -123,7 +123,7 @@ TEST_P(HttpCrossing, AtAStopIdleClientsEndAndOthersAreServed) {
   expect(busy_server, kGet);
   busy_server.send("HTTP/1.1 200 OK\r\nconnection: keep-alive\r\nContent-Length: 2\r\n\r\nok");
   // Nothing more is on its way: the client is told that there will be no next one.
-  EXPECT_EQ(busy.receive_all().bytes, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+  EXPECT_EQ(busy.receive_all().bytes, kLastOk);
   EXPECT_TRUE(plane.wait([&] { return plane.drained.size() == 1; }));
 }
 
@@ -143,8 +143,7 @@ TEST_P(HttpCrossing, AtAStopWhoIsWithinAHeadIsServed) {
   Peer server = backend.accept();
   expect(server, kGet);
   server.send(kOk);
-  EXPECT_EQ(client.receive_all().bytes,
-            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+  EXPECT_EQ(client.receive_all().bytes, kLastOk);
   EXPECT_TRUE(plane.wait([&] { return stopped; }));
 }
 

@@ -13,6 +13,9 @@ inline constexpr std::string_view kGet = "GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
 inline constexpr std::string_view kPost = "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
 inline constexpr std::string_view kOk = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
+inline constexpr std::string_view kLastOk =
+    "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
+
 inline Plane::Options http(unsigned threads = 1, config::Protocol protocol = config::Protocol::kHttp) {
   Plane::Options options{.threads = threads, .service = {}};
   options.service.protocol = protocol;

@@ -7,7 +7,7 @@
 
 #include <thread>
 
-#include "tests/net/support.h"
+#include "tests/net/http_support.h"
 
 namespace relayd::net::test {
 namespace {
@@ -53,6 +53,25 @@ TEST_P(LimitsTest, BeyondMaxConnectionsClientsWaitInTheKernelsQueue) {
   fourth.close();
   first.clear();
   serve_all(plane, 60);
+}
+
+// It has its answer and its end, and takes neither to heart.
+TEST_P(LimitsTest, AClientThatDoesNotCloseGivesItsPlaceToAnother) {
+  Plane::Options options = http(GetParam());
+  options.service.limits.max_connections = 1;
+  Plane plane(std::move(options));
+  Listening backend;
+  plane.route(backend.address());
+  Peer first = plane.client();
+  Peer second = plane.client();
+  for (Peer* client : {&first, &second}) {
+    client->send(kGet);
+    Peer server = backend.accept();
+    expect(server, kGet);
+    server.send(kLastOk);
+    EXPECT_EQ(client->receive_all().bytes, kLastOk);
+  }
+  EXPECT_TRUE(first.is_open());
 }
 
 TEST_P(LimitsTest, AFewDescriptorsServeMany) {
