@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "proxy/base/socket_file.h"
+
 // What is written down of the control socket when relayd replaces its executable: plain data, from which the
 // new one goes on. Descriptors are numbers that stay open over exec(3): close-on-exec is the caller's, before
 // it and after it, as the former image may have to be given them back. Whoever holds a record owns them until
@@ -33,10 +35,8 @@ struct ClientRecord {
 };
 
 struct ServerRecord {
-  int fd = -1;                         // listens
-  std::string path;                    // of its file
-  std::uint64_t device = 0;            // of its file
-  std::uint64_t inode = 0;             // of its file
+  int fd = -1;  // listens
+  FileIdentity file;
   std::optional<std::uint32_t> group;  // control.group, as it was looked up; since version 2 of the state
   std::uint64_t next_client = 1;       // no client has had this number, or a higher one
   std::vector<ClientRecord> clients;   // in order of their ids

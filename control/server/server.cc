@@ -10,9 +10,9 @@
 #include <utility>
 
 #include "control/server/client.h"
+#include "control/server/control_socket.h"
 #include "control/server/dispatch.h"
 #include "control/server/peer.h"
-#include "control/server/socket_file.h"
 #include "proxy/base/log.h"
 
 namespace relayd::control {
@@ -23,20 +23,20 @@ constexpr int kAcceptsPerTurn = 16;
 
 class SocketServer final : public Server {
  public:
-  SocketServer(Loop& loop, const ServerOptions& options, SocketFile file, std::optional<gid_t> group,
+  SocketServer(Loop& loop, const ServerOptions& options, ControlSocket socket, std::optional<gid_t> group,
                Commands& commands)
       : loop_(loop),
         limits_(options.limits),
         options_(options),
-        file_(std::move(file)),
+        socket_(std::move(socket)),
         group_(group),
         commands_(commands),
         burial_(loop),
         accept_again_(loop) {}
   ~SocketServer() override;
 
-  Result<void> listen() { return listen_at(file_); }
-  // The socket of a file that was adopted, without listening yet. On an error it is not taken.
+  Result<void> listen() { return listen_at(socket_); }
+  // The one that was adopted, without listening yet. On an error it is not taken.
   Result<void> adopt_listener(std::uint64_t next_client);
   void adopt(ClientRecord record, std::set<int>& taken);
   void resume() override;
@@ -45,8 +45,8 @@ class SocketServer final : public Server {
   void publish(const Event& event) override;
 
  private:
-  Result<void> listen_at(const SocketFile& file) {
-    auto poll = Poll::create(loop_, file.fd(), UV_READABLE, [this](int) { accept_some(); });
+  Result<void> listen_at(const ControlSocket& socket) {
+    auto poll = Poll::create(loop_, socket.fd(), UV_READABLE, [this](int) { accept_some(); });
     if (!poll) return std::unexpected(poll.error());
     poll_ = std::move(*poll);
     return {};
@@ -66,7 +66,7 @@ class SocketServer final : public Server {
   Loop& loop_;
   const Limits limits_;
   const ServerOptions options_;
-  SocketFile file_;
+  ControlSocket socket_;
   const std::optional<gid_t> group_;
   Commands& commands_;
 
@@ -82,7 +82,7 @@ class SocketServer final : public Server {
 
 void SocketServer::accept_some() {
   for (int accepted = 0; accepted < kAcceptsPerTurn; ++accepted) {
-    Descriptor fd(::accept4(file_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    Descriptor fd(::accept4(socket_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (fd) {
       admit(std::move(fd));
       continue;
@@ -90,7 +90,7 @@ void SocketServer::accept_some() {
     if (errno == EINTR || errno == ECONNABORTED) continue;
     if (errno != EAGAIN) {
       log::error("control: cannot accept a client; trying again",
-                 {{"socket", file_.path()}, {"error", errno_text(errno)}});
+                 {{"socket", socket_.file().identity().path}, {"error", errno_text(errno)}});
       poll_->stop();
       accept_again_.start(kAcceptPause, [this] { poll_->set_events(UV_READABLE); });
     }
@@ -202,13 +202,13 @@ void SocketServer::publish(const Event& event) {
 }
 
 Result<bool> SocketServer::bind_again() {
-  if (file_.is_there()) return false;
+  if (socket_.file().is_there()) return false;
   ServerOptions options = options_;
-  options.socket_path = file_.path();
-  auto file = SocketFile::create(options, group_);
-  if (!file) return std::unexpected(file.error());
-  if (auto listening = listen_at(*file); !listening) return std::unexpected(listening.error());
-  file_.replace(std::move(*file));
+  options.socket_path = socket_.file().identity().path;
+  auto socket = ControlSocket::create(options, group_);
+  if (!socket) return std::unexpected(socket.error());
+  if (auto listening = listen_at(*socket); !listening) return std::unexpected(listening.error());
+  socket_ = std::move(*socket);
   return true;
 }
 
@@ -219,7 +219,7 @@ Result<void> SocketServer::adopt_listener(std::uint64_t next_client) {
   if (listening) {
     poll_->stop();
   } else {
-    file_.disown();
+    socket_.disown();
   }
   return listening;
 }
@@ -272,7 +272,7 @@ void SocketServer::resume() {
 
 ServerRecord SocketServer::save() const {
   ServerRecord record;
-  file_.save(record);
+  socket_.save(record);
   record.group = group_;
   record.next_client = next_client_;
   for (const auto& [id, client] : clients_) {
@@ -314,9 +314,9 @@ Result<std::optional<gid_t>> group_of(const ServerOptions& options) {
 Result<std::unique_ptr<Server>> Server::start(Loop& loop, const ServerOptions& options, Commands& commands) {
   const auto group = group_of(options);
   if (!group) return std::unexpected(group.error());
-  auto file = SocketFile::create(options, *group);
-  if (!file) return std::unexpected(file.error());
-  auto server = std::make_unique<SocketServer>(loop, options, std::move(*file), *group, commands);
+  auto socket = ControlSocket::create(options, *group);
+  if (!socket) return std::unexpected(socket.error());
+  auto server = std::make_unique<SocketServer>(loop, options, std::move(*socket), *group, commands);
   if (auto listening = server->listen(); !listening) return std::unexpected(listening.error());
   return server;
 }
@@ -330,9 +330,9 @@ Result<std::unique_ptr<Server>> Server::restore(Loop& loop, const ServerOptions&
     if (!found) log::warn("control: only root and relayd's own user may connect: " + found.error().message);
     if (found) group = *found;
   }
-  auto file = SocketFile::adopt(record);
-  if (!file) return std::unexpected(file.error());
-  auto server = std::make_unique<SocketServer>(loop, options, std::move(*file), group, commands);
+  auto socket = ControlSocket::adopt(record);
+  if (!socket) return std::unexpected(socket.error());
+  auto server = std::make_unique<SocketServer>(loop, options, std::move(*socket), group, commands);
   if (auto adopted = server->adopt_listener(record.next_client); !adopted)
     return std::unexpected(adopted.error());
   std::set<int> taken;

@@ -1,8 +1,6 @@
 #include "proxy/daemon/listeners.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -59,23 +57,6 @@ bool is_missing_family(const Error& error) {
 
 }  // namespace
 
-SocketFile::SocketFile(std::string path) : path_(std::move(path)) {
-  struct stat info {};
-  if (::lstat(path_.c_str(), &info) == 0) {
-    device_ = info.st_dev;
-    inode_ = info.st_ino;
-  }
-}
-
-SocketFile::SocketFile(const upgrade::SocketFileRecord& record)
-    : path_(record.path), device_(record.device), inode_(record.inode) {}
-
-SocketFile::~SocketFile() {
-  struct stat info {};
-  if (::lstat(path_.c_str(), &info) == 0 && info.st_dev == device_ && info.st_ino == inode_)
-    ::unlink(path_.c_str());
-}
-
 Result<Listeners> open_new_listeners(const std::vector<std::string>& entries, const Listeners& own,
                                      const std::vector<const Listeners*>& others,
                                      const InheritedSockets& inherited) {
@@ -109,14 +90,14 @@ Result<Listeners> open_new_listeners(const std::vector<std::string>& entries, co
 upgrade::ListenerRecord record_of(const OpenListener& listener) {
   upgrade::ListenerRecord record{listener.name, listener.address, listener.socket.get(), std::nullopt,
                                  listener.shared};
-  if (listener.file != nullptr) record.file = listener.file->save();
+  if (listener.file != nullptr) record.file = listener.file->identity();
   return record;
 }
 
 std::unique_ptr<OpenListener> adopt_listener(const upgrade::ListenerRecord& record, SocketFiles& files) {
   std::shared_ptr<const SocketFile> file;
   if (record.file) {
-    auto& known = files[{record.file->path, record.file->device, record.file->inode}];
+    auto& known = files[*record.file];
     if (known == nullptr) known = std::make_shared<const SocketFile>(*record.file);
     file = known;
   }

@@ -1,37 +1,17 @@
 #pragma once
 
-#include <sys/types.h>
-
 #include <map>
 #include <memory>
 #include <string>
-#include <tuple>
 #include <vector>
 
+#include "proxy/base/socket_file.h"
 #include "proxy/config/config.h"
 #include "proxy/daemon/inherited_sockets.h"
 #include "proxy/net/data_plane.h"
 #include "proxy/upgrade/record.h"
 
 namespace relayd {
-
-// The file of a Unix listener; removed with its last owner, if it is still the same file.
-class SocketFile {
- public:
-  // Of a socket just bound to `path`.
-  explicit SocketFile(std::string path);
-  // Of one that another image of relayd had.
-  explicit SocketFile(const upgrade::SocketFileRecord& record);
-  upgrade::SocketFileRecord save() const { return {path_, device_, inode_}; }
-  ~SocketFile();
-  SocketFile(const SocketFile&) = delete;
-  SocketFile& operator=(const SocketFile&) = delete;
-
- private:
-  std::string path_;
-  dev_t device_ = 0;
-  ino_t inode_ = 0;
-};
 
 struct OpenListener : net::Listener {
   std::shared_ptr<const SocketFile> file;  // null for TCP, abstract and inherited sockets
@@ -50,8 +30,7 @@ Result<Listeners> open_new_listeners(const std::vector<std::string>& entries, co
 
 // For an upgrade of relayd. A file that several of them have is one again by `files`.
 upgrade::ListenerRecord record_of(const OpenListener& listener);
-using SocketFiles =
-    std::map<std::tuple<std::string, std::uint64_t, std::uint64_t>, std::shared_ptr<const SocketFile>>;
+using SocketFiles = std::map<FileIdentity, std::shared_ptr<const SocketFile>>;
 std::unique_ptr<OpenListener> adopt_listener(const upgrade::ListenerRecord& record, SocketFiles& files);
 
 // Those of `listeners` that stand for one of `entries`.

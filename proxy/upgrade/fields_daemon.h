@@ -53,7 +53,7 @@ void fields(A& a, SteeredRecord& s) {
 // ---- services
 
 template <typename A>
-void fields(A& a, SocketFileRecord& f) {
+void fields(A& a, FileIdentity& f) {
   all(a, f.path, f.device, f.inode);
 }
 
@@ -87,7 +87,7 @@ void fields(A& a, control::ClientRecord& c) {
 template <typename A>
 void fields(A& a, control::ServerRecord& s) {
   a.descriptor(s.fd);
-  all(a, s.path, s.device, s.inode, s.next_client, s.clients, s.group);
+  all(a, s.file, s.next_client, s.clients, s.group);
 }
 
 template <typename A>

@@ -14,6 +14,7 @@
 #include "control/server/record.h"
 #include "proxy/backend/record.h"
 #include "proxy/base/error.h"
+#include "proxy/base/socket_file.h"
 #include "proxy/config/config.h"
 #include "proxy/net/record.h"
 #include "proxy/rollover/record.h"
@@ -28,17 +29,11 @@ namespace relayd::upgrade {
 inline constexpr std::uint32_t kVersion = 3;
 inline constexpr std::uint32_t kOldestVersion = 2;
 
-struct SocketFileRecord {
-  std::string path;
-  std::uint64_t device = 0;
-  std::uint64_t inode = 0;
-};
-
 struct ListenerRecord {
   std::string name;
   SocketAddress address;
   int socket = -1;
-  std::optional<SocketFileRecord> file;
+  std::optional<FileIdentity> file;
   bool shared = false;
 };
 

@@ -38,10 +38,10 @@ TEST_F(Restore, ARecordWithoutItsSocketIsAnErrorAndTakesNothing) {
     record.fd = wrong;
     const auto server = Server::restore(loop_, options_, record, commands_);
     ASSERT_FALSE(server) << wrong;
-    EXPECT_THAT(server.error().message, HasSubstr("control socket " + good.path));
+    EXPECT_THAT(server.error().message, HasSubstr("control socket " + good.file.path));
   }
   ServerRecord elsewhere = good;
-  elsewhere.path += "x";
+  elsewhere.file.path += "x";
   EXPECT_FALSE(Server::restore(loop_, options_, elsewhere, commands_));
   options_.group = "no-such-group-here";  // one that has gone since only keeps its members out
   restore(good);

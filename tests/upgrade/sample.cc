@@ -181,7 +181,7 @@ HostedRecord hosted(std::string name, net::ServiceId id, rollover::DriverRecord 
   record.listeners.push_back(
       {"127.0.0.1:8080", SocketAddress::loopback(8080), fd.next(), std::nullopt, false});
   record.leaving_listeners.push_back({"unix:/run/raw.sock", SocketAddress::unix_path("/run/raw.sock").value(),
-                                      fd.next(), SocketFileRecord{"/run/raw.sock", 1, 2}, true});
+                                      fd.next(), FileIdentity{"/run/raw.sock", 1, 2}, true});
   record.driver = std::move(driver);
   record.has_served = true;
   record.rolling_to = record.driver.service;
@@ -247,7 +247,7 @@ Record sample_record() {
   reload.rolling = {"web"};
   record.last_reload = 1;
   record.control.fd = fd.next();
-  record.control.path = record.control_path;
+  record.control.file.path = record.control_path;
   record.control.next_client = 4;
   control::ClientRecord client;
   client.id = 3;

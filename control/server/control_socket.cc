@@ -1,5 +1,6 @@
-#include "control/server/socket_file.h"
+#include "control/server/control_socket.h"
 
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -48,7 +49,7 @@ Result<void> clear_stale(const std::string& path, const SocketAddress& address) 
 
 }  // namespace
 
-Result<SocketFile> SocketFile::create(const ServerOptions& options, std::optional<gid_t> group) {
+Result<ControlSocket> ControlSocket::create(const ServerOptions& options, std::optional<gid_t> group) {
   const std::string& path = options.socket_path;
   const auto address = SocketAddress::unix_path(path);
   if (!address) return std::unexpected(address.error());
@@ -60,59 +61,40 @@ Result<SocketFile> SocketFile::create(const ServerOptions& options, std::optiona
   // alone, and gets its group before the group gets any right; the process-wide umask is left alone.
   if (::fchmod(fd->get(), S_IRUSR | S_IWUSR) != 0) return fail_errno("control socket " + path);
   if (::bind(fd->get(), address->get(), address->length()) != 0) return fail_errno("control socket " + path);
-  SocketFile file(std::move(*fd), path);
-  struct stat status {};
-  if (::lstat(path.c_str(), &status) != 0) return fail_errno("control socket " + path);
-  file.device_ = status.st_dev;
-  file.inode_ = status.st_ino;
+  ControlSocket made(std::move(*fd), SocketFile(path));
   if (group && ::lchown(path.c_str(), static_cast<uid_t>(-1), *group) != 0) {
     return fail_errno("control socket " + path + ": cannot give it to group \"" + options.group + "\"");
   }
   const mode_t mode = (options.mode & 0777) | (group ? S_IRGRP | S_IWGRP : 0);
   if (::chmod(path.c_str(), mode) != 0) return fail_errno("control socket " + path + ": cannot set its mode");
-  if (::listen(file.fd(), kBacklog) != 0) return fail_errno("control socket " + path);
-  return file;
+  if (::listen(made.fd(), kBacklog) != 0) return fail_errno("control socket " + path);
+  return made;
 }
 
-Result<SocketFile> SocketFile::adopt(const ServerRecord& record) {
-  const std::string what = "control socket " + record.path + ": descriptor " + std::to_string(record.fd);
+Result<ControlSocket> ControlSocket::adopt(const ServerRecord& record) {
+  const std::string what = "control socket " + record.file.path + ": descriptor " + std::to_string(record.fd);
   int listens = 0;
   socklen_t length = sizeof listens;
   if (::getsockopt(record.fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) != 0) return fail_errno(what);
   sockaddr_un bound{};
   length = sizeof bound;
   if (::getsockname(record.fd, reinterpret_cast<sockaddr*>(&bound), &length) != 0) return fail_errno(what);
-  const auto address = SocketAddress::unix_path(record.path);
+  const auto address = SocketAddress::unix_path(record.file.path);
   if (!address) return std::unexpected(address.error());
   if (listens == 0 || length != address->length() || std::memcmp(&bound, address->get(), length) != 0) {
     return fail(what + " is another socket, or does not listen");
   }
-  SocketFile file(Descriptor(record.fd), record.path);
-  file.device_ = record.device;
-  file.inode_ = record.inode;
-  return file;
+  return ControlSocket(Descriptor(record.fd), SocketFile(record.file));
 }
 
-void SocketFile::save(ServerRecord& record) const {
+void ControlSocket::save(ServerRecord& record) const {
   record.fd = socket_.get();
-  record.path = path_;
-  record.device = device_;
-  record.inode = inode_;
+  record.file = file_.identity();
 }
 
-bool SocketFile::is_there() const {
-  struct stat status {};
-  return ::lstat(path_.c_str(), &status) == 0 && status.st_dev == device_ && status.st_ino == inode_;
-}
-
-void SocketFile::replace(SocketFile&& by) {
-  socket_ = std::move(by.socket_);
-  device_ = by.device_;
-  inode_ = by.inode_;
-}
-
-SocketFile::~SocketFile() {
-  if (socket_ && is_there()) ::unlink(path_.c_str());
+void ControlSocket::disown() {
+  static_cast<void>(socket_.release());
+  file_.disown();
 }
 
 }  // namespace relayd::control
