@@ -262,6 +262,7 @@ void Daemon::stop(bool fast) {
   if (!stopping_) journal_.record("stopping", fast ? "relayd stops, fast" : "relayd drains and stops");
   if (!stopping_) manager_.stopping();
   stopping_ = true;
+  stops_fast_ = stops_fast_ || fast;
   upgrades_->refuse_all();
   for (const auto& service : services_) service->driver->stop(fast);
   end_if_all_stopped();
@@ -279,15 +280,29 @@ void Daemon::service_stopped(net::ServiceId id) {
 
 // Taken out by a reload. The answer comes from the loop, so the driver is not destroyed inside its own call.
 void Daemon::forget_service(net::ServiceId id) {
-  data_plane_->remove_service(
-      id, [this, id] { std::erase_if(services_, [id](const auto& service) { return service->id == id; }); });
+  data_plane_->finish_ends(id, [this, id] {
+    data_plane_->remove_service(id, [this, id] {
+      std::erase_if(services_, [id](const auto& service) { return service->id == id; });
+    });
+  });
 }
 
 void Daemon::end_if_all_stopped() {
   const bool all = std::ranges::all_of(services_, [](const auto& service) {
     return service->driver->state().phase == rollover::Phase::kStopped;
   });
-  if (all) loop_.stop();
+  if (!all) return;
+  if (stops_fast_ || services_.empty()) {
+    loop_.stop();
+    return;
+  }
+  if (std::exchange(ending_, true)) return;
+  const auto left = std::make_shared<std::size_t>(services_.size());
+  for (const auto& service : services_) {
+    data_plane_->finish_ends(service->id, [this, left] {
+      if (--*left == 0) loop_.stop();
+    });
+  }
 }
 
 int run_daemon(CommandLine line, InheritedSockets inherited) {

@@ -176,6 +176,8 @@ class Daemon {
   std::uint32_t last_reload_ = 0;
   std::unique_ptr<Upgrades> upgrades_;
   bool stopping_ = false;
+  bool stops_fast_ = false;
+  bool ending_ = false;  // all services have stopped, and the last responses are on their way
   int exit_code_ = 0;
 };
 

@@ -1,5 +1,7 @@
 #include "proxy/http/fields.h"
 
+#include <algorithm>
+
 #include "proxy/http/characters.h"
 
 namespace relayd::http {
@@ -95,6 +97,13 @@ void note_framing(std::string_view head, const Line& line, bool plain, Fields& f
   fields.plain_framing = line.is_tight() && plain;
 }
 
+// The same but for underscores in place of some '-'. Both have the same size, `name` is in lower case.
+bool is_twin(std::string_view written, std::string_view name) {
+  return std::ranges::equal(written, name, [](char w, char n) {
+    return w == n || (w == '_' && n == '-') || (w >= 'A' && w <= 'Z' && w - 'A' + 'a' == n);
+  });
+}
+
 // The names that matter have different lengths, or differ in their first letter. The refusal has no reason
 // where there is none.
 Refusal note(std::string_view head, const Line& line, Fields& fields) {
@@ -120,7 +129,11 @@ Refusal note(std::string_view head, const Line& line, Fields& fields) {
       }
       break;
     case 15:
-      if (is("x-forwarded-for")) fields.forwarded_for = span_in(head, line.value());
+      if (is("x-forwarded-for")) {
+        fields.forwarded_for = span_in(head, line.value());
+      } else {
+        fields.forwarded_twin |= is_twin(line.name, "x-forwarded-for");
+      }
       break;
     case 17:
       if (is("transfer-encoding")) {
@@ -128,7 +141,11 @@ Refusal note(std::string_view head, const Line& line, Fields& fields) {
         if (refusal.reason.empty()) note_framing(head, line, line.value() == "chunked", fields);
         return refusal;
       }
-      if (is("x-forwarded-proto")) fields.forwarded_proto = span_in(head, line.value());
+      if (is("x-forwarded-proto")) {
+        fields.forwarded_proto = span_in(head, line.value());
+      } else {
+        fields.forwarded_twin |= is_twin(line.name, "x-forwarded-proto");
+      }
       break;
     default:
       break;

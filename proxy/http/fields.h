@@ -20,6 +20,7 @@ struct Fields {
   bool chunked = false;
   bool expects_continue = false;
   bool names_protocol = false;  // an Upgrade field is there
+  bool forwarded_twin = false;  // RequestHead::forwarded_twin
   // The framing line, if any, is written as everybody writes it: one space, then "chunked" or at most 18
   // digits, and nothing behind.
   bool plain_framing = true;

@@ -62,6 +62,9 @@ struct RequestHead {
   bool keep_alive = false;        // the client may send another request on this connection (RFC 9112 9.3)
   bool expects_continue = false;  // waits for 100 before it sends the body (RFC 9110 10.1.1)
   bool upgrade = false;           // asks for another protocol (RFC 9110 7.8)
+  // A name is there that CGI and WSGI (PEP 3333) do not tell from X-Forwarded-For or X-Forwarded-Proto, as
+  // they turn '-' into '_'.
+  bool forwarded_twin = false;
   bool operator==(const RequestHead&) const = default;
 };
 

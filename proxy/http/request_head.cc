@@ -49,7 +49,8 @@ Verdict<Found<RequestHead>> read_front(std::string_view bytes) {
                .minor = line->minor,
                .keep_alive = keeps && (fields->connection & kClose) == 0,
                .expects_continue = modern && fields->expects_continue,
-               .upgrade = modern && fields->names_protocol && (fields->connection & kUpgrade) != 0}};
+               .upgrade = modern && fields->names_protocol && (fields->connection & kUpgrade) != 0,
+               .forwarded_twin = fields->forwarded_twin}};
 }
 
 }  // namespace

@@ -327,14 +327,20 @@ void Worker::connect_failed(ServiceState& service, Index index, int error) {
   connect(service, index);
 }
 
+// The client tries others first.
+void Worker::note_tried(const ServiceState& service, Connection& connection, Index endpoint) {
+  if (connection.route_epoch != service.route_epoch) return;
+  const auto named = std::find(service.route.begin(), service.route.end(), endpoint);
+  if (named != service.route.end()) {
+    connection.tried |= tried_bit(static_cast<std::size_t>(named - service.route.begin()));
+  }
+}
+
 // A reset was meant for this client, and a full queue (EAGAIN of a Unix socket) will have room again: neither
 // says that the instance is not there for others.
 void Worker::note_failure(ServiceState& service, Connection& connection, Index endpoint, int error) {
   EndpointTable::Entry& entry = endpoints_[endpoint];
-  const auto named = std::find(service.route.begin(), service.route.end(), endpoint);
-  if (named != service.route.end() && connection.route_epoch == service.route_epoch) {
-    connection.tried |= tried_bit(static_cast<std::size_t>(named - service.route.begin()));
-  }
+  note_tried(service, connection, endpoint);
   if (error == EAGAIN) return;
   if (error != ECONNRESET) {
     endpoints_.note_failure(endpoint, now_);

@@ -93,6 +93,7 @@ enum ConnectionFlag : std::uint8_t {
   kHoldPromised = 16,  // while it is greeting: it has a place among those who wait
   kUndecided = 32,     // `protocol: auto`: no byte has been carried, so that it may be anything
   kTunnel = 64,        // HTTP once, and opaque after a 101 or a CONNECT
+  kSaidAll = 128,      // while it lingers: its last request was whole, and nothing more of it is awaited
 };
 
 // Connection::parked names a chunk, or with this bit a pipe.
@@ -117,8 +118,8 @@ struct Connection {
   Index exchange = kNone;  // of an HTTP client
   Tick opened = 0;
   Tick active = 0;  // last byte, or the last change of state
-  // When its list looks at it next; kLingering: the client's last sign; kResetting: bytes that were still
-  // leaving at the last look.
+  // When its list looks at it next; kLingering and kResetting: bytes that were still leaving at the last
+  // look.
   Tick due = 0;
   Tick held_since = 0;  // first moment of waiting; meaningful where kWaited
   ServiceId service = 0;

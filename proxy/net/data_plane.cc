@@ -213,6 +213,11 @@ void DataPlane::stop_accepting(ServiceId id, std::function<void()> done) {
       std::move(done));
 }
 
+void DataPlane::finish_ends(ServiceId id, std::function<void()> done) {
+  impl_->to_all_then([id](Worker& worker, Impl::Acknowledge ack) { worker.finish_ends(id, std::move(ack)); },
+                     std::move(done));
+}
+
 void DataPlane::remove_service(ServiceId id, std::function<void()> done) {
   impl_->to_all_then(
       [id](Worker& worker, Impl::Acknowledge ack) { worker.remove_service(id, std::move(ack)); },

@@ -127,6 +127,9 @@ class DataPlane {
   // else's, and are made not to block; further clients are not waited for. Like update_service() it takes at
   // most graceful_timeout. They stay the caller's, open until `done`.
   void empty_queues(ServiceId id, const std::vector<int>& sockets, std::function<void()> done);
+  // `done` once every client whose last response was still on its way has it: what is closed before may be
+  // reset, and lose it. Takes no longer than graceful_timeout since stop_accepting(), or else a second.
+  void finish_ends(ServiceId id, std::function<void()> done);
   // Closes what is left of the service; `done`: no worker knows it.
   void remove_service(ServiceId id, std::function<void()> done);
 

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "proxy/net/worker.h"
 
@@ -11,14 +12,14 @@
 namespace relayd::net {
 namespace {
 
-// A client may go on sending for so long after it got the whole response, before it is closed on …
+// After the end of its response a client may go on sending for so long, before it is closed on …
 constexpr Tick kLingerLimit = to_ticks(std::chrono::seconds(30));
-// … and be silent for so long (as long as nginx's lingering_timeout) …
+// … but only for so long where its request was whole (as long as nginx's lingering_timeout) …
 constexpr Tick kQuietLimit = to_ticks(std::chrono::seconds(5));
-// … but only for so long where others wait for its place.
+// … or where others wait for its place, or its service ends.
 constexpr Tick kQuietForOthers = to_ticks(std::chrono::seconds(1));
 // Among so many of those who linger one is looked for that may go.
-constexpr std::size_t kLookedAt = 64;
+constexpr std::size_t kLingeringLookedAt = 64;
 // What is still on its way may stand still for so long before the reset overtakes it.
 constexpr Tick kResetLimit = to_ticks(std::chrono::seconds(30));
 // An idle connection is looked at so often in its timeout: it is closed late by at most that part.
@@ -38,8 +39,8 @@ void close_with_reset(int fd) {
   ::close(fd);
 }
 
-// All of the response, and its end, has reached the client, and nothing from it is unread: no close, and no
-// reset that answers what comes later, can take any of it away.
+// All of the response, and its end, has reached the client's kernel, and nothing from it is unread: a close
+// resets nothing. What the client may still send would be answered by a reset, though.
 bool has_everything(const Connection& connection) {
   const int client = connection.fd[kClient];
   return connection.flow[kBackend] == Flow::kShut && !has_bytes(client) && still_leaving(client) == 0;
@@ -113,21 +114,20 @@ void Worker::begin_linger(Index index) {
   ServiceState& service = service_of(connection);
   unlist(service, index);
   connection.state = State::kLingering;
-  connection.active = connection.due = now_;
-  if (connection.fd[kBackend] >= 0) ::close(connection.fd[kBackend]);
-  connection.fd[kBackend] = -1;
+  connection.active = now_;
+  connection.due = 0;
   service.ending.push_back(slab_, index);
   want_tick();
-  if (connection.flags & kNobodyBehind) leave_backend(service, connection);  // its generation need not wait
+  leave_backend(service, connection);  // it lingers for the client's sake alone
   relay(index);
 }
 
-// True where a place has become free: somebody who lingered has everything, and has been quiet.
+// True where a place has become free: somebody who lingered has everything, and owes nothing.
 bool Worker::close_quiet(ServiceState& service) {
-  for (std::size_t left = std::min(service.ending.size(), kLookedAt); left > 0; --left) {
+  for (std::size_t left = std::min(service.ending.size(), kLingeringLookedAt); left > 0; --left) {
     const Index index = service.ending.front();
     const Connection& connection = slab_[index];
-    if (connection.state == State::kLingering && reached(now_, connection.due + kQuietForOthers) &&
+    if ((connection.flags & kSaidAll) && reached(now_, connection.active + kQuietForOthers) &&
         has_everything(connection)) {
       close_connection(index);
       return true;
@@ -138,6 +138,26 @@ bool Worker::close_quiet(ServiceState& service) {
   return false;
 }
 
+// A stop takes no longer for them than it may anyway, but for those who were answered at its very end.
+void Worker::await_ends(ServiceState& service) {
+  const Tick soon = now_ + kQuietForOthers;
+  const bool has_more = service.stopping && reached(service.give_out_by, soon);
+  service.ends_by = has_more ? service.give_out_by : soon;
+  want_tick();
+  check_ends(service);
+}
+
+void Worker::check_ends(ServiceState& service) {
+  if (service.ends_awaited.empty()) return;
+  for (Index index = service.ending.front(); index != kNone && !reached(now_, service.ends_by);) {
+    const Connection& connection = slab_[index];
+    const bool has_read = (connection.flags & kSaidAll) || reached(now_, connection.active + kQuietForOthers);
+    if (connection.state != State::kLingering || !has_read || !has_everything(connection)) return;
+    index = connection.next;
+  }
+  for (const auto& done : std::exchange(service.ends_awaited, {})) done();
+}
+
 // One side was reset (kFailed): the other is too, once what was sent to it before has left. A Unix socket has
 // no RST and loses nothing by a close: its peer reads what is queued, then the end or ECONNRESET.
 void Worker::begin_reset(Index index) {
@@ -145,17 +165,21 @@ void Worker::begin_reset(Index index) {
   ServiceState& service = service_of(connection);
   const unsigned dead = connection.side[kBackend] & kFailed ? kBackend : kClient;
   const unsigned victim = 1 - dead;
-  if ((connection.side[victim] & kIsUnix) || still_leaving(connection.fd[victim]) == 0) {
+  if ((connection.side[victim] & (kIsUnix | kFailed)) || still_leaving(connection.fd[victim]) == 0) {
     close_connection(index, true);
     return;
   }
   unlist(service, index);
-  ::close(connection.fd[dead]);
-  connection.fd[dead] = -1;
+  if (dead == kBackend) {
+    leave_backend(service, connection);
+  } else {
+    ::close(std::exchange(connection.fd[kClient], -1));
+  }
   relay_.drop_parked(connection, kClient);
   relay_.drop_parked(connection, kBackend);
   connection.state = State::kResetting;
   connection.active = now_;
+  connection.due = 0;
   service.ending.push_back(slab_, index);
   want_tick();
 }
@@ -197,11 +221,13 @@ bool Worker::tick_service(ServiceState& service) {
   tick_ending(service);
   if (service.awaits_silent && reached(now_, service.silent_due)) close_idle(service);
   check_given_out(service);
+  check_ends(service);
   const bool paced = service.settings.release_rate != 0 && !service.held.empty();
   if (paced || (service.reach != Reach::kOpen && reached(now_, service.retry_at))) release(service);
-  return !service.given_out.empty() || service.awaits_silent || !service.greeting.empty() ||
-         !service.guessing.empty() || !service.reading.empty() || !service.held.empty() ||
-         !service.ending.empty() || (service.settings.connect_timeout != 0 && !service.connecting.empty()) ||
+  return !service.given_out.empty() || !service.ends_awaited.empty() || service.awaits_silent ||
+         !service.greeting.empty() || !service.guessing.empty() || !service.reading.empty() ||
+         !service.held.empty() || !service.ending.empty() ||
+         (service.settings.connect_timeout != 0 && !service.connecting.empty()) ||
          (service.settings.idle_timeout != 0 && (!service.relaying.empty() || !service.idle.empty()));
 }
 
@@ -228,7 +254,10 @@ void Worker::expire_idle(ServiceState& service, IndexList& list, std::size_t& re
       return;
     }
     Connection& connection = slab_[index];
-    if (!reached(now_, connection.active + timeout)) {
+    const bool awaited =
+        connection.exchange != kNone && exchanges_[connection.exchange].stage == Stage::kAwaited;
+    // Where relayd itself was kept from working, the next request may have come meanwhile.
+    if (!reached(now_, connection.active + timeout) || (awaited && has_bytes(connection.fd[kClient]))) {
       list.remove(slab_, index);
       connection.due = now_ + idle_period(service);
       list.push_back(slab_, index);
@@ -239,29 +268,35 @@ void Worker::expire_idle(ServiceState& service, IndexList& list, std::size_t& re
         answer_http(service, index, 408, "the request has not come whole in time");
       }
     } else {
-      close_connection(index);
+      close_connection(index, looks_whole(connection));
     }
   }
+}
+
+// Whether a clean end would hide that something is missing: a response that only the end of the connection
+// ends, or a reset that has not been passed on yet.
+bool Worker::looks_whole(const Connection& connection) {
+  if (connection.state == State::kResetting) return true;
+  if (connection.exchange == kNone) return false;
+  const Exchange& exchange = exchanges_[connection.exchange];
+  return exchange.stage == Stage::kAnswering && exchange.response.may_end() && !exchange.response.done();
 }
 
 void Worker::tick_ending(ServiceState& service) {
   for (Index index = service.ending.front(); index != kNone;) {
     Connection& connection = slab_[index];
     const Index next = connection.next;
-    if (connection.state == State::kLingering) {
-      // `active` moves while the response still does.
-      if (reached(now_, connection.active + kLingerLimit) ||
-          (reached(now_, connection.due + kQuietLimit) && has_everything(connection))) {
-        close_connection(index);
-      }
-    } else {
-      const int fd = connection.fd[connection.fd[kClient] >= 0 ? kClient : kBackend];
-      const std::uint32_t left = still_leaving(fd);
-      if (left != connection.due) {
-        connection.due = left;
-        connection.active = now_;
-      }
+    const std::uint32_t left = still_leaving(connection.fd[connection.fd[kClient] >= 0 ? kClient : kBackend]);
+    if (left != connection.due) {
+      connection.due = left;
+      connection.active = now_;
+    }
+    if (connection.state == State::kResetting) {
       if (left == 0 || reached(now_, connection.active + kResetLimit)) close_connection(index, true);
+    } else if (reached(now_, connection.active + kLingerLimit) ||
+               ((connection.flags & kSaidAll) && reached(now_, connection.active + kQuietLimit) &&
+                has_everything(connection))) {
+      close_connection(index);
     }
     index = next;
   }

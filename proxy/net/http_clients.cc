@@ -267,22 +267,27 @@ void Worker::begin_placing(Connection& connection) {
 }
 
 // To another instance, if the request may be repeated: an idempotent method whose request is whole in the
-// buffer (RFC 9110 9.2.2), once; or a request of which the backend took nothing.
+// buffer (RFC 9110 9.2.2), once; or a request of which the backend took nothing. A fresh connection that is
+// reset has not been read to its end, such as those in the queue of a process that was killed: that does not
+// count as once, as the next connect tells whether the instance is still there.
 bool Worker::send_again(ServiceState& service, Index index) {
   Connection& connection = slab_[index];
   Exchange& exchange = exchanges_[connection.exchange];
   if (!(exchange.flags & kWhole)) return false;
   ++connection.rescues;  // also lets it go to the same instance, where there is no other
+  const bool fresh = !(exchange.flags & kReused);
   if (exchange.flags & kFirstSent) {
-    if (!(exchange.flags & kRepeatable) || (exchange.flags & kSentAgain)) return false;
-    exchange.flags |= kSentAgain;
+    const bool unread = fresh && (connection.side[kBackend] & kFailed) && connection.rescues < kMostRescues;
+    if (!(exchange.flags & kRepeatable) || (!unread && (exchange.flags & kSentAgain))) return false;
+    if (!unread) exchange.flags |= kSentAgain;
     add(service.counters->sent_again, 1);
   } else if (connection.rescues > kMostRescues) {
     return false;
   }
   // One that has answered before has only closed what lay idle.
-  if (!(exchange.flags & kReused) && connection.endpoint != kNone) {
-    note_failure(service, connection, connection.endpoint, ECONNRESET);
+  if (connection.endpoint != kNone) {
+    note_tried(service, connection, connection.endpoint);
+    if (fresh) note_failure(service, connection, connection.endpoint, ECONNRESET);
   }
   relay_.rewind(connection, exchange);
   begin_placing(connection);
@@ -317,12 +322,12 @@ void Worker::finish_http(ServiceState& service, Index index) {
   } else if (exchange.stage == Stage::kAnswering) {
     count_request(service, connection, exchange);
   }
+  if (exchange.stage != Stage::kAwaited && exchange.request.done()) connection.flags |= kSaidAll;
   end_exchange(connection);
   if (!watch(index, kClient)) {
     close_connection(index);
     return;
   }
-  connection.flags |= kNobodyBehind;  // its generation need not wait for the client's end
   begin_linger(index);
 }
 

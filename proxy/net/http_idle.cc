@@ -12,6 +12,8 @@ constexpr Tick kLongIdle = to_ticks(std::chrono::seconds(1));
 constexpr Index kLookedAt = 256;
 // Who has connected says something within this: the way there and back, with one segment that gets lost.
 constexpr Tick kSilence = to_ticks(std::chrono::seconds(2));
+// The same of one that may be no HTTP client at all.
+constexpr Tick kLongSilence = to_ticks(std::chrono::seconds(30));
 
 }  // namespace
 
@@ -24,6 +26,14 @@ bool Worker::is_idle(const Connection& connection) {
          !has_bytes(connection.fd[kClient]);
 }
 
+// Whether it is one who makes room before anybody has to wait.
+bool Worker::may_go(const Connection& connection) {
+  if (!reached(now_, connection.active + kLongIdle)) return false;
+  if (is_idle(connection)) return true;
+  const Tick silence = connection.exchange != kNone ? kSilence : kLongSilence;
+  return reached(now_, connection.active + silence) && is_silent(connection);
+}
+
 // True where a place has become free: among some of the clients, the one that has asked nothing for the
 // longest time has to go before anybody waits in the kernel's queue. Where none of these may, others are
 // looked at the next time.
@@ -32,8 +42,7 @@ bool Worker::close_idlest(ServiceState& service) {
   for (Index looked = std::min(slab_.size(), kLookedAt); looked > 0; --looked) {
     if (++idle_looked_at_ >= slab_.size()) idle_looked_at_ = 0;
     const Connection& connection = slab_[idle_looked_at_];
-    if (connection.exchange == kNone || connection.service != service.id) continue;
-    if (!reached(now_, connection.active + kLongIdle) || !is_idle(connection)) continue;
+    if (connection.state == State::kFree || connection.service != service.id || !may_go(connection)) continue;
     if (idlest == kNone || reached(slab_[idlest].active, connection.active)) idlest = idle_looked_at_;
   }
   if (idlest == kNone) return false;

@@ -144,6 +144,9 @@ Next Relay::take_request(Connection& connection, Exchange& exchange, std::string
   if (!exchange.request.refusal().empty()) {
     return answer(connection, exchange, 400, exchange.request.refusal());
   }
+  if (!forwarded.empty() && head.forwarded_twin) {
+    return answer(connection, exchange, 400, "a field that the app may take for X-Forwarded-For");
+  }
   exchange.context = http::context_of(head);
   exchange.searched = 0;
   set(exchange, kClientKeeps, head.keep_alive);
@@ -165,12 +168,14 @@ Next Relay::take_request(Connection& connection, Exchange& exchange, std::string
     exchange.request_end = static_cast<std::uint32_t>(named.size() + body);
   }
   // What cannot be sent again is not sent to a backend that may have gone: its end may be there and not have
-  // been told.
+  // been told. Nor is anything to one that has ended a long silence by an answer to nobody, such as a 408.
   const bool again = (exchange.flags & kRepeatable) && (exchange.flags & kWhole);
   const bool stale = exchange.flags & kStale;
   set(exchange, kStale, false);
   const bool kept = connection.fd[kBackend] >= 0 && (exchange.flags & kReused);
-  return kept && !again && (stale || !is_quiet(connection.fd[kBackend])) ? Next::kNeedBackend : Next::kAgain;
+  if (kept && !again && stale) return Next::kNeedBackend;
+  const bool may_have_spoken = kept && (stale || !again);
+  return may_have_spoken && !is_quiet(connection.fd[kBackend]) ? Next::kNeedBackend : Next::kAgain;
 }
 
 // What stands in the chunk; more of the body comes by pump().

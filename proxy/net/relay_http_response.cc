@@ -57,6 +57,7 @@ Next Relay::read_backend(Connection& connection, Exchange& exchange, std::string
       side &= static_cast<std::uint16_t>(~kReadReady);
       return Next::kWait;
     }
+    if (got < 0) side |= kFailed;
     if (got <= 0) {
       if (chunk == nullptr) return Next::kLost;
       return answer(connection, exchange, 502, "the app has ended within the head of its response");

@@ -159,6 +159,9 @@ struct ServiceState {
   // To be called when nobody is on the way to an instance any more, or at `give_out_by`.
   std::vector<std::function<void()>> given_out;
   Tick give_out_by = 0;
+  // To be called when everybody who lingers has got what was meant for them, or at `ends_by`.
+  std::vector<std::function<void()>> ends_awaited;
+  Tick ends_by = 0;
 
   Deadline quiet_until;  // no refusal by an instance is reported before
 

@@ -52,9 +52,7 @@ void Worker::sweep_one(const Sweep& sweep, Index index) {
       close_if_idle(service, index);
       return;
     case SweepWhat::kEnded:
-      if (!there) return;
-      if (connection.state == State::kLingering) leave_backend(service, connection);
-      if (connection.state != State::kRelaying) return;
+      if (!there || connection.state != State::kRelaying) return;
       connection.flags |= kNobodyBehind;
       relay(index);
       return;
@@ -91,19 +89,16 @@ void Worker::cut_one(ServiceState& service, Index index) {
 
 void Worker::close_cut(ServiceState& service, Index index) {
   const Connection& connection = slab_[index];
-  if (connection.state != State::kHeld) add(service.counters->cut, 1);
-  // A response that only the end of the connection ends would look whole.
-  const bool looks_whole =
-      connection.exchange != kNone && exchanges_[connection.exchange].stage == Stage::kAnswering &&
-      exchanges_[connection.exchange].response.may_end() && !exchanges_[connection.exchange].response.done();
-  close_connection(index, looks_whole);
+  const bool loses = connection.state != State::kHeld && connection.state != State::kLingering;
+  if (loses) add(service.counters->cut, 1);
+  close_connection(index, looks_whole(connection));
 }
 
 void Worker::close_everything() {
   for (ListenerSlot& slot : listeners_) slot.fd = -1;
   for (Index index = 0; index < slab_.size(); ++index) {
     const State state = slab_[index].state;
-    if (state != State::kFree && state != State::kClosed) close_connection(index);
+    if (state != State::kFree && state != State::kClosed) close_connection(index, looks_whole(slab_[index]));
   }
 }
 

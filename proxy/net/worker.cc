@@ -18,7 +18,8 @@
 namespace relayd::net {
 namespace {
 
-constexpr int kBatch = 256;  // events taken from the epoll set at once
+constexpr int kBatch = 256;                // events taken from the epoll set at once
+constexpr unsigned kMostFullBatches = 64;  // one after the other, before the tick comes all the same
 constexpr Duration kReportInterval{1000};
 
 }  // namespace
@@ -104,7 +105,10 @@ void Worker::turn() {
   time_ = monotonic_now();
   now_ = static_cast<Tick>((time_ - began_).count() / kMillisecondsPerTick);
   for (int i = 0; i < count; ++i) dispatch(events[i]);
-  if (ticking_ && time_ >= next_tick_) on_tick();
+  // Whoever was kept from working, by SIGSTOP or so, looks at what has come before it tells what has not.
+  full_batches_ = count == kBatch ? full_batches_ + 1 : 0;
+  const bool has_seen_all = count >= 0 && (count < kBatch || full_batches_ % kMostFullBatches == 0);
+  if (ticking_ && time_ >= next_tick_ && has_seen_all) on_tick();
   run_queued();
   run_commands();
   if (room_made_) {
@@ -168,7 +172,6 @@ void Worker::on_connection_event(Index index, unsigned side, std::uint32_t event
     case State::kReading:
     case State::kRelaying:
     case State::kLingering:
-      if (connection.state == State::kLingering) connection.due = now_;
       if (events & EPOLLERR) flags |= kFailed;
       relay(index);
       break;

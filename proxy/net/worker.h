@@ -72,6 +72,9 @@ class Worker {
   // `done` also waits for clients that came in and are still on the way to an instance, while there is a
   // route; for at most graceful_timeout.
   void stop_accepting(ServiceId id, std::function<void()> done);
+  // `done` once everybody whose response is still on its way has it, or graceful_timeout is over since
+  // stop_accepting(), or a second.
+  void finish_ends(ServiceId id, std::function<void()> done);
   void remove_service(ServiceId id, std::function<void()> done);
   void set_route(ServiceId id, const std::shared_ptr<const Route>& route);
   // `instance` -1: all of them.
@@ -230,6 +233,7 @@ class Worker {
   // http_idle.cc
   void move_on(ServiceState& service, Index index);
   bool is_idle(const Connection& connection);
+  bool may_go(const Connection& connection);
   bool close_idlest(ServiceState& service);
   bool is_silent(const Connection& connection);
   void close_idle(ServiceState& service);
@@ -251,6 +255,7 @@ class Worker {
   void on_connecting_event(Index index, unsigned side, std::uint32_t events);
   void established(ServiceState& service, Index index);
   void connect_failed(ServiceState& service, Index index, int error);
+  static void note_tried(const ServiceState& service, Connection& connection, Index endpoint);
   void note_failure(ServiceState& service, Connection& connection, Index endpoint, int error);
   void leave_backend(ServiceState& service, Connection& connection);
   static bool connected_to_itself(int fd, const SocketAddress& address);
@@ -280,6 +285,8 @@ class Worker {
   void end_behind(Connection& connection);
   void begin_linger(Index index);
   bool close_quiet(ServiceState& service);
+  void await_ends(ServiceState& service);
+  void check_ends(ServiceState& service);
   void begin_reset(Index index);
   void close_connection(Index index, bool reset = false);
   void list_relaying(ServiceState& service, Index index);
@@ -288,6 +295,7 @@ class Worker {
   bool tick_service(ServiceState& service);
   void expire_connecting(ServiceState& service);
   void expire_idle(ServiceState& service, IndexList& list, std::size_t& relist);
+  bool looks_whole(const Connection& connection);
   void tick_ending(ServiceState& service);
 
   // spread.cc
@@ -331,8 +339,9 @@ class Worker {
   bool ticking_ = false;
   std::uint64_t arrivals_ = 0;
   std::uint32_t turns_ = 0;
-  bool room_made_ = false;  // something was closed in this turn: those who paused may try again
-  Deadline quiet_until_;    // no shortage is reported before
+  unsigned full_batches_ = 0;  // one after the other
+  bool room_made_ = false;     // something was closed in this turn: those who paused may try again
+  Deadline quiet_until_;       // no shortage is reported before
 
   Slab slab_;
   ChunkPool chunks_;

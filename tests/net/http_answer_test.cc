@@ -239,6 +239,27 @@ TEST(HttpForwarded, IsAddedOrAppendedToEachRequest) {
          "GET /a HTTP/1.1\r\nX-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\nHost: a\r\n\r\n");
 }
 
+// CGI and WSGI do not tell '_' from '-'.
+TEST(HttpForwarded, ANameThatTheAppTakesForTheSameIsRefused) {
+  for (const bool forwarded : {true, false}) {
+    for (const std::string name : {"X_Forwarded_For", "x-forwarded_for", "X_FORWARDED-PROTO"}) {
+      auto options = http();
+      options.service.forwarded_headers = forwarded;
+      Plane plane(options);
+      Listening backend;
+      plane.route(backend.address());
+      Peer client = plane.client();
+      client.send("GET / HTTP/1.1\r\nHost: a\r\n" + name + ": 10.1.1.1\r\n\r\n");
+      if (forwarded) {
+        expect_answer(client, 400);
+        EXPECT_FALSE(backend.has_client(Duration(0)));
+      } else {
+        backend.accept();
+      }
+    }
+  }
+}
+
 // Who has been reset has no address any more, and does not choose its own.
 TEST(HttpForwarded, NotAtAllForAClientThatIsReset) {
   auto options = http();

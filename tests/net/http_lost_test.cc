@@ -4,6 +4,13 @@
 namespace relayd::net::test {
 namespace {
 
+// Of a GET that has been sent already.
+void exchange_after(Peer& client, Peer& server) {
+  expect(server, kGet);
+  server.send(kOk);
+  expect(client, kOk);
+}
+
 const std::string kPut = "PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
 
 TEST(HttpLost, ABackendThatClosesBetweenRequestsCostsNothing) {
@@ -83,6 +90,48 @@ TEST(HttpLost, TheSecondFailureIsAnswered) {
   EXPECT_FALSE(backend.has_client(Duration(20)));
   EXPECT_EQ(plane.counts().answered, 1U);
   EXPECT_EQ(plane.counts().sent_again, 1U);
+}
+
+// The connection has served before, and its instance may well serve others: but another one is surer.
+TEST(HttpLost, AKeptConnectionThatEndsSendsTheRequestToAnother) {
+  for (int i = 0; i < 10; ++i) {
+    Plane plane(http());
+    Listening one;
+    Listening other;
+    plane.route({make_endpoint(one.address(), 1, 0), make_endpoint(other.address(), 1, 1)});
+    Peer client = plane.client();
+    client.send(kGet);
+    const bool first = one.has_client(Duration(200));
+    Peer server = (first ? one : other).accept();
+    exchange_after(client, server);
+    client.send(kGet);
+    expect(server, kGet);
+    server.close();
+    Peer second = (first ? other : one).accept();
+    exchange_after(client, second);
+  }
+}
+
+// A process that is killed ends its connections before its listener: who comes in between is reset in its
+// queue, without having been read.
+TEST(HttpLost, AQueueThatEndsWithItsProcessCostsNoAttempt) {
+  Plane plane(http());
+  Listening backend;
+  plane.route(backend.address(), 1);
+  Peer client = plane.client();
+  Peer server = first_exchange(client, backend);
+  client.send(kGet);
+  expect(server, kGet);
+  server.close();
+  ASSERT_TRUE(backend.has_client(kPatience));
+  backend.close();
+  plane.hold();
+  ASSERT_TRUE(state_is(plane, "held"));
+  Listening next;
+  plane.route(next.address(), 1);
+  Peer other = next.accept();
+  exchange_after(client, other);
+  EXPECT_EQ(plane.counts().answered, 0U);
 }
 
 TEST(HttpLost, WhatMayHaveHadAnEffectIsNotSentAgain) {

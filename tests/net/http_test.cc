@@ -50,7 +50,6 @@ TEST_P(Http, AStreamOfPipelinedRequests) {
   for (int i = 0; i < 3000; ++i) all += "GET /" + std::to_string(i) + " HTTP/1.1\r\nHost: a\r\n\r\n";
   std::thread writer([&] { client.send(all); });
   Peer server = backend.accept();
-  std::string got;
   for (int i = 0; i < 3000; ++i) {
     const std::string wanted = "GET /" + std::to_string(i) + " HTTP/1.1\r\nHost: a\r\n\r\n";
     ASSERT_EQ(server.receive(wanted.size()), wanted);

@@ -74,6 +74,58 @@ TEST_P(LimitsTest, AClientThatDoesNotCloseGivesItsPlaceToAnother) {
   EXPECT_TRUE(first.is_open());
 }
 
+// A browser connects before it knows what to ask for.
+TEST_P(LimitsTest, AClientThatSaysNothingGivesItsPlaceToAnother) {
+  Plane::Options options = http(GetParam());
+  options.service.limits.max_connections = 1;
+  Plane plane(std::move(options));
+  Listening backend;
+  plane.route(backend.address());
+  Peer mute = plane.client();
+  ASSERT_TRUE(state_is(plane, "idle"));
+  Peer client = plane.client();
+  first_exchange(client, backend);
+  EXPECT_EQ(mute.receive_all().error, 0);
+}
+
+// No more of it comes, but that is not its end.
+TEST_P(LimitsTest, AResponseThatOnlyTheEndEndsIsNotCutCleanlyByIdleTimeout) {
+  Plane::Options options = http(GetParam());
+  options.service.limits.idle_timeout = Duration(100);
+  Plane plane(std::move(options));
+  Listening backend;
+  plane.route(backend.address());
+  Peer client = plane.client();
+  client.send(kGet);
+  Peer server = backend.accept();
+  expect(server, kGet);
+  server.send("HTTP/1.1 200 OK\r\n\r\nhalf");
+  EXPECT_EQ(client.receive_all().error, ECONNRESET);
+}
+
+// Its upload goes on while its response is on the way: a close now would reset it.
+TEST_P(LimitsTest, AStopWaitsForTheLastBytesOfAResponse) {
+  Plane plane(http(GetParam()));
+  Listening backend;
+  plane.route(backend.address());
+  Peer client = plane.client(4096);
+  client.send("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\n");
+  const std::string body = pattern(100'000, 1);
+  const std::string head = "HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 100000\r\n\r\n";
+  Peer server = backend.accept();
+  std::thread writer([&] { server.send(head + body); });
+  ASSERT_TRUE(plane.wait([&] { return state_is(plane, "lingering"); }));
+  writer.join();
+  bool stopped = false;
+  plane.data->stop_accepting(Plane::kService, [] {});
+  plane.data->finish_ends(Plane::kService, [&] { stopped = true; });
+  plane.list();
+  EXPECT_FALSE(stopped);
+  client.send("and more");
+  EXPECT_EQ(client.receive_all().bytes, head + body);
+  EXPECT_TRUE(plane.wait([&] { return stopped; }));
+}
+
 TEST_P(LimitsTest, AFewDescriptorsServeMany) {
   Plane plane({.threads = GetParam(), .service = {}, .max_descriptors = 10});
   EchoServer echo;

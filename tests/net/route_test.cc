@@ -360,8 +360,8 @@ TEST(Route, EachInstanceGetsTheHeaderOfItsGeneration) {
   }
 }
 
-// It lingers for the client's sake alone: its generation waits only while the process may still be there.
-TEST_P(RouteTest, AClientThatLingersDoesNotHoldUpTheDrainOfAProcessThatHasEnded) {
+// It lingers for the client's sake alone.
+TEST_P(RouteTest, AClientThatLingersDoesNotHoldUpTheDrain) {
   Listening backend;
   plane_.route(backend.address(), 1);
   Peer client = plane_.client();
@@ -378,10 +378,48 @@ TEST_P(RouteTest, AClientThatLingersDoesNotHoldUpTheDrainOfAProcessThatHasEnded)
   }));
   plane_.hold();
   plane_.data->drain(Plane::kService, 1, -1, 5);
-  plane_.list();
-  EXPECT_FALSE(was_drained(5));
-  plane_.data->process_ended(Plane::kService, 1, -1);
   EXPECT_TRUE(plane_.wait([&] { return was_drained(5); }));
+}
+
+// Nor does one whose instance has reset it, and who has not read yet what came before.
+TEST_P(RouteTest, AResetThatIsStillToBePassedOnDoesNotHoldUpTheDrain) {
+  Listening backend;
+  plane_.route(backend.address(), 1);
+  Peer client = plane_.client(4096);
+  client.send("question");
+  const std::string response = pattern(100'000, 1);
+  {
+    Peer server = backend.accept();
+    EXPECT_EQ(server.receive(8), "question");
+    server.send(response);
+    ASSERT_TRUE(plane_.wait([&] { return plane_.counts().bytes_out == response.size(); }));
+    server.reset();
+  }
+  ASSERT_TRUE(plane_.wait([&] { return plane_.list().front().state == "lingering"; }));
+  plane_.hold();
+  plane_.data->drain(Plane::kService, 1, -1, 5);
+  EXPECT_TRUE(plane_.wait([&] { return was_drained(5); }));
+  const Received got = client.receive_all();
+  EXPECT_EQ(got.bytes, response);
+  EXPECT_EQ(got.error, ECONNRESET);
+}
+
+// Both sides are gone: nothing is on its way to anybody.
+TEST_P(RouteTest, AClientThatResetsWhileItsResetIsOnItsWayIsForgotten) {
+  Listening backend;
+  plane_.route(backend.address(), 1);
+  Peer client = plane_.client(4096);
+  client.send("question");
+  {
+    Peer server = backend.accept();
+    EXPECT_EQ(server.receive(8), "question");
+    std::thread writer([&] { server.try_send(pattern(20'000'000, 1)); });
+    ASSERT_TRUE(plane_.wait([&] { return plane_.counts().bytes_out > 4096; }));
+    server.reset();
+    writer.join();
+  }
+  client.reset();
+  EXPECT_TRUE(plane_.wait([&] { return plane_.list().empty(); }));
 }
 
 }  // namespace

@@ -92,7 +92,7 @@ class Machine : public testing::Test {
   }
   void serve() {
     send(event::Start{policy, launch});
-    for (InstanceIndex i = 0; i < launch.instances; ++i) ready(1, i);
+    for (unsigned i = 0; i < launch.instances; ++i) ready(1, static_cast<InstanceIndex>(i));
     ASSERT_EQ(state.phase, Phase::kServing);
   }
 
