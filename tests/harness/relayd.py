@@ -212,10 +212,9 @@ class Relayd:
         )
 
     def kill_again_and_again(self, times):
-        """The one instance; a yield each time that it is ready again."""
+        """Instance 0; a yield each time that it is ready again."""
         for restarts in range(1, times + 1):
-            (pid,) = self.instance_pids()
-            os.kill(pid, signal.SIGKILL)
+            os.kill(self.instance_pids()[0], signal.SIGKILL)
 
             def is_there_again(service, restarts=restarts):
                 instance = service["generations"][0]["instances"][0]
