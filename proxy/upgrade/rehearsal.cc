@@ -1,5 +1,6 @@
 #include "proxy/upgrade/rehearsal.h"
 
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <charconv>
@@ -141,6 +142,18 @@ int rehearse(int state, std::string_view version, std::uint32_t newest_state) {
         "it would run with fewer capabilities than the one that runs (%#llx are missing): setcap(8) the "
         "new file as the former one was\n",
         static_cast<unsigned long long>(lost));
+    return 1;
+  }
+  rlimit own{};
+  rlimit former{};
+  const bool both_known =
+      ::getrlimit(RLIMIT_NOFILE, &own) == 0 && ::prlimit(record->pid, RLIMIT_NOFILE, nullptr, &former) == 0;
+  if (both_known && own.rlim_cur < former.rlim_cur) {
+    std::fprintf(
+        stderr,
+        "it would run with fewer open files (%llu) than the one that runs (%llu): a wrapper must not "
+        "lower ulimit -n\n",
+        static_cast<unsigned long long>(own.rlim_cur), static_cast<unsigned long long>(former.rlim_cur));
     return 1;
   }
   std::printf("%.*s%d%.*s%.*s\n", static_cast<int>(kWord.size()), kWord.data(), static_cast<int>(::getpid()),

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from harness import processes, upgrades
+from harness import places, processes, upgrades
 
 LIMIT_SECONDS = 10  # that a new executable has for its rehearsal
 HALF_A_PAGE = 2048
@@ -21,6 +21,10 @@ def script(relayd, text, mode=0o755):
     path.write_text(text)
     path.chmod(mode)
     return path
+
+
+def lowers_the_limit(relayd):
+    return script(relayd, f'#!/bin/sh\nulimit -n 64\nexec {places.program("relayd")} "$@"\n')
 
 
 def directory(relayd):
@@ -39,6 +43,7 @@ IMAGES = {
     "answers nonsense": (lambda relayd: script(relayd, "#!/bin/sh\nhead -c 99999 /dev/zero | tee /dev/stderr\n"), ()),
     "not executable": (lambda relayd: script(relayd, "#!/bin/sh\n", mode=0o644), ("ermission",)),
     "no program": (lambda relayd: script(relayd, "\x7fELF and no more\n"), ()),
+    "has fewer descriptors": (lowers_the_limit, ("fewer open files (64)", "ulimit -n")),
     "missing": (lambda relayd: relayd.folder / "missing", ("No such file",)),
     "a directory": (directory, ()),
 }
