@@ -1,8 +1,10 @@
 """Signals, as people know them from Gunicorn; the log that they reopen."""
 
+import contextlib
 import json
 import os
 import signal
+import socket
 
 import pytest
 
@@ -81,6 +83,26 @@ def test_int_and_quit_stop_fast(relayd, number):
         relayd.send(number)
         with pytest.raises(ConnectionError):
             http.answer(link)
+    assert relayd.wait_end(30) == 0
+
+
+def test_a_graceful_stop_waits_for_the_last_bytes(relayd):
+    """The app is done, and the client reads while it sends on: a close would reset it."""
+    relayd.start({"web": apps.node()})
+    with socket.socket() as link:
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        link.settimeout(20)
+        link.connect(("127.0.0.1", int(relayd.address.rpartition(":")[2])))
+        http.ask(link, "/bytes?100000")
+        relayd.wait_for(lambda s: "lingering" in relayd.ctl("connections", "web").stdout, "the app is done")
+        relayd.send(signal.SIGTERM)
+        relayd.wait_event("service_stopped")
+        got = b""
+        while part := link.recv(2048):
+            got += part
+            with contextlib.suppress(BrokenPipeError):  # it has sent all, and closes
+                link.send(b"more")
+        assert len(got.partition(b"\r\n\r\n")[2]) == 100000
     assert relayd.wait_end(30) == 0
 
 
