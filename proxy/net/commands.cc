@@ -62,7 +62,7 @@ void Worker::update_service(ServiceId id, const ServiceSettings& settings, const
   service->settings = settings;
   room_made_ = true;
   if (!service->route.empty()) queue_release(*service);  // those whom only the old pace kept back
-  if (settings.idle_timeout != 0 || settings.connect_timeout != 0) want_tick();
+  if (settings.idle_timeout != 0) want_tick();
   for (const int fd : listeners) add_listener(*service, fd);
   drop_listeners(*service, listeners, std::move(done));
 }
@@ -135,6 +135,7 @@ void Worker::remove_service(ServiceId id, std::function<void()> done) {
     for (const Index endpoint : removed.route) endpoints_.unname(endpoint);
     removed.route.clear();
     check_drains(removed);
+    stop_awaiting_ends(removed);
     services_[id] = nullptr;
     done();
   };

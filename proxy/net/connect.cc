@@ -125,7 +125,7 @@ Worker::Attempt Worker::attempt(ServiceState& service, Index index, Index endpoi
   connection.due = now_ + service.settings.connect_timeout;
   connection.active = now_;
   service.connecting.push_back(slab_, index);
-  if (service.settings.connect_timeout != 0) want_tick();
+  want_tick();
   if (!watch(index, kClient)) {
     close_connection(index);
     return Attempt::kUnderWay;

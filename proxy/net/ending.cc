@@ -64,37 +64,42 @@ void Worker::list_idle(ServiceState& service, Index index) {
   if (service.settings.idle_timeout != 0) want_tick();
 }
 
-// Afterwards it is in no list, and in no state until it is put into another one.
-void Worker::unlist(ServiceState& service, Index index) {
-  switch (slab_[index].state) {
+// The list of those in this state; null where they are in none.
+IndexList* Worker::list_of(ServiceState& service, State state) {
+  switch (state) {
     case State::kGreeting:
-      service.greeting.remove(slab_, index);
-      break;
+      return &service.greeting;
     case State::kIdle:
-      service.idle.remove(slab_, index);
-      break;
+      return &service.idle;
     case State::kGuessing:
-      service.guessing.remove(slab_, index);
-      break;
+      return &service.guessing;
     case State::kReading:
-      service.reading.remove(slab_, index);
-      break;
+      return &service.reading;
     case State::kHeld:
-      leave_hold(service, index);
-      break;
+      return &service.held;
     case State::kConnecting:
-      service.connecting.remove(slab_, index);
-      break;
+      return &service.connecting;
     case State::kRelaying:
-      service.relaying.remove(slab_, index);
-      break;
+      return &service.relaying;
     case State::kLingering:
     case State::kResetting:
-      service.ending.remove(slab_, index);
-      break;
+      return &service.ending;
     case State::kFree:
     case State::kClosed:
-      return;
+      break;
+  }
+  return nullptr;
+}
+
+// Afterwards it is in no list, and in no state until it is put into another one.
+void Worker::unlist(ServiceState& service, Index index) {
+  const State state = slab_[index].state;
+  IndexList* const list = list_of(service, state);
+  if (list == nullptr) return;
+  if (state == State::kHeld) {
+    leave_hold(service, index);
+  } else {
+    list->remove(slab_, index);
   }
   slab_[index].state = State::kFree;
 }
@@ -155,6 +160,10 @@ void Worker::check_ends(ServiceState& service) {
     if (connection.state != State::kLingering || !has_read || !has_everything(connection)) return;
     index = connection.next;
   }
+  stop_awaiting_ends(service);
+}
+
+void Worker::stop_awaiting_ends(ServiceState& service) {
   for (const auto& done : std::exchange(service.ends_awaited, {})) done();
 }
 
@@ -226,13 +235,11 @@ bool Worker::tick_service(ServiceState& service) {
   if (paced || (service.reach != Reach::kOpen && reached(now_, service.retry_at))) release(service);
   return !service.given_out.empty() || !service.ends_awaited.empty() || service.awaits_silent ||
          !service.greeting.empty() || !service.guessing.empty() || !service.reading.empty() ||
-         !service.held.empty() || !service.ending.empty() ||
-         (service.settings.connect_timeout != 0 && !service.connecting.empty()) ||
+         !service.held.empty() || !service.ending.empty() || !service.connecting.empty() ||
          (service.settings.idle_timeout != 0 && (!service.relaying.empty() || !service.idle.empty()));
 }
 
 void Worker::expire_connecting(ServiceState& service) {
-  if (service.settings.connect_timeout == 0) return;
   // Those that connect again go to the end of the list, with a later time.
   for (std::size_t left = service.connecting.size(); left > 0 && !service.connecting.empty(); --left) {
     const Index index = service.connecting.front();

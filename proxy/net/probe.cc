@@ -31,8 +31,7 @@ void Worker::start_probe(Index endpoint) {
   auto slot = std::ranges::find_if(probes_, [](const Probe& probe) { return !probe.socket; });
   if (slot == probes_.end()) slot = probes_.emplace(slot);
   *slot = Probe{Descriptor(::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)),
-                endpoint, entry.endpoint.load,
-                now_ + std::max<Tick>(1, services_[entry.service]->settings.connect_timeout)};
+                endpoint, entry.endpoint.load, now_ + services_[entry.service]->settings.connect_timeout};
   if (!slot->socket) return;  // no descriptor: the next tick tries again
   entry.probed = true;
   const auto index = static_cast<Index>(slot - probes_.begin());

@@ -287,10 +287,12 @@ class Worker {
   bool close_quiet(ServiceState& service);
   void await_ends(ServiceState& service);
   void check_ends(ServiceState& service);
+  static void stop_awaiting_ends(ServiceState& service);
   void begin_reset(Index index);
   void close_connection(Index index, bool reset = false);
   void list_relaying(ServiceState& service, Index index);
   void list_idle(ServiceState& service, Index index);
+  static IndexList* list_of(ServiceState& service, State state);
   void unlist(ServiceState& service, Index index);
   bool tick_service(ServiceState& service);
   void expire_connecting(ServiceState& service);

@@ -186,37 +186,8 @@ void Worker::restore_connection(const ConnectionRecord& record, const std::vecto
 
 // At the end of its list, whose order is the record's.
 void Worker::list_restored(ServiceState& service, Index index) {
-  IndexList* list = nullptr;
-  switch (slab_[index].state) {
-    case State::kGreeting:
-      list = &service.greeting;
-      break;
-    case State::kIdle:
-      list = &service.idle;
-      break;
-    case State::kGuessing:
-      list = &service.guessing;
-      break;
-    case State::kReading:
-      list = &service.reading;
-      break;
-    case State::kHeld:
-      list = &service.held;
-      break;
-    case State::kConnecting:
-      list = &service.connecting;
-      break;
-    case State::kRelaying:
-      list = &service.relaying;
-      break;
-    case State::kLingering:
-    case State::kResetting:
-      list = &service.ending;
-      break;
-    case State::kFree:
-    case State::kClosed:
-      throw std::runtime_error("a connection of the record is in no list");
-  }
+  IndexList* const list = list_of(service, slab_[index].state);
+  if (list == nullptr) throw std::runtime_error("a connection of the record is in no list");
   list->push_back(slab_, index);
 }
 
