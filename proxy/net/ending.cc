@@ -39,13 +39,6 @@ void close_with_reset(int fd) {
   ::close(fd);
 }
 
-// All of the response, and its end, has reached the client's kernel, and nothing from it is unread: a close
-// resets nothing. What the client may still send would be answered by a reset, though.
-bool has_everything(const Connection& connection) {
-  const int client = connection.fd[kClient];
-  return connection.flow[kBackend] == Flow::kShut && !has_bytes(client) && still_leaving(client) == 0;
-}
-
 Tick idle_period(const ServiceState& service) {
   return std::max<Tick>(1, service.settings.idle_timeout / kIdleLooks);
 }
@@ -125,6 +118,13 @@ void Worker::begin_linger(Index index) {
   want_tick();
   leave_backend(service, connection);  // it lingers for the client's sake alone
   relay(index);
+}
+
+// All of the response, and its end, has reached the client's kernel, and nothing from it is unread: a close
+// resets nothing. What the client may still send would be answered by a reset, though.
+bool Worker::has_everything(const Connection& connection) {
+  const int client = connection.fd[kClient];
+  return connection.flow[kBackend] == Flow::kShut && !has_bytes(client) && still_leaving(client) == 0;
 }
 
 // True where a place has become free: somebody who lingered has everything, and owes nothing.

@@ -89,8 +89,8 @@ void Worker::cut_one(ServiceState& service, Index index) {
 
 void Worker::close_cut(ServiceState& service, Index index) {
   const Connection& connection = slab_[index];
-  const bool loses = connection.state != State::kHeld && connection.state != State::kLingering;
-  if (loses) add(service.counters->cut, 1);
+  const bool is_done = connection.state == State::kLingering && has_everything(connection);
+  if (connection.state != State::kHeld && !is_done) add(service.counters->cut, 1);
   close_connection(index, looks_whole(connection));
 }
 

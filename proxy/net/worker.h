@@ -284,6 +284,7 @@ class Worker {
   // ending.cc
   void end_behind(Connection& connection);
   void begin_linger(Index index);
+  static bool has_everything(const Connection& connection);
   bool close_quiet(ServiceState& service);
   void await_ends(ServiceState& service);
   void check_ends(ServiceState& service);
