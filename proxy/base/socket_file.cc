@@ -3,8 +3,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <utility>
-
 namespace relayd {
 
 SocketFile::SocketFile(std::string path) {

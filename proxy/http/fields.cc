@@ -99,9 +99,8 @@ void note_framing(std::string_view head, const Line& line, bool plain, Fields& f
 
 // The same but for underscores in place of some '-'. Both have the same size, `name` is in lower case.
 bool is_twin(std::string_view written, std::string_view name) {
-  return std::ranges::equal(written, name, [](char w, char n) {
-    return w == n || (w == '_' && n == '-') || (w >= 'A' && w <= 'Z' && w - 'A' + 'a' == n);
-  });
+  return std::ranges::equal(written, name,
+                            [](char w, char n) { return to_lower(w) == n || (w == '_' && n == '-'); });
 }
 
 // The names that matter have different lengths, or differ in their first letter. The refusal has no reason

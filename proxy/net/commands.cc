@@ -109,16 +109,6 @@ void Worker::end_giving_out(ServiceState& service) {
   for (const auto& done : std::exchange(service.given_out, {})) done();
 }
 
-void Worker::finish_ends(ServiceId id, std::function<void()> done) {
-  ServiceState* service = find(id);
-  if (service == nullptr) {
-    done();
-    return;
-  }
-  service->ends_awaited.push_back(std::move(done));
-  await_ends(*service);
-}
-
 void Worker::remove_service(ServiceId id, std::function<void()> done) {
   ServiceState* service = find(id);
   if (service == nullptr) {

@@ -144,12 +144,18 @@ bool Worker::close_quiet(ServiceState& service) {
 }
 
 // A stop takes no longer for them than it may anyway, but for those who were answered at its very end.
-void Worker::await_ends(ServiceState& service) {
+void Worker::finish_ends(ServiceId id, std::function<void()> done) {
+  ServiceState* service = find(id);
+  if (service == nullptr) {
+    done();
+    return;
+  }
+  service->ends_awaited.push_back(std::move(done));
   const Tick soon = now_ + kQuietForOthers;
-  const bool has_more = service.stopping && reached(service.give_out_by, soon);
-  service.ends_by = has_more ? service.give_out_by : soon;
+  const bool has_more = service->stopping && reached(service->give_out_by, soon);
+  service->ends_by = has_more ? service->give_out_by : soon;
   want_tick();
-  check_ends(service);
+  check_ends(*service);
 }
 
 void Worker::check_ends(ServiceState& service) {

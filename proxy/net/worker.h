@@ -286,7 +286,6 @@ class Worker {
   void begin_linger(Index index);
   static bool has_everything(const Connection& connection);
   bool close_quiet(ServiceState& service);
-  void await_ends(ServiceState& service);
   void check_ends(ServiceState& service);
   static void stop_awaiting_ends(ServiceState& service);
   void begin_reset(Index index);

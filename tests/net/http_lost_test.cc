@@ -1,4 +1,7 @@
 // Backends that close: what costs the client nothing, what is sent once more, and what never is.
+#include <poll.h>
+#include <sys/socket.h>
+
 #include "tests/net/http_support.h"
 
 namespace relayd::net::test {
@@ -132,6 +135,28 @@ TEST(HttpLost, AQueueThatEndsWithItsProcessCostsNoAttempt) {
   Peer other = next.accept();
   exchange_after(client, other);
   EXPECT_EQ(plane.counts().answered, 0U);
+}
+
+// The reset that it is to get has nobody to go to any more, and what was on its way before it neither.
+TEST(HttpLost, AClientThatResetsAfterItsBackendIsForgotten) {
+  Plane plane(http());
+  Listening backend;
+  plane.route(backend.address());
+  Peer client = plane.client(4096);
+  client.send(kGet);
+  Peer server = backend.accept();
+  expect(server, kGet);
+  const std::string response = with_length(pattern(30'000'000, 1));
+  pollfd room{.fd = server.fd(), .events = POLLOUT, .revents = 0};
+  for (std::size_t sent = 0; sent < response.size() && ::poll(&room, 1, 200) > 0;) {  // until it is stuck
+    const ssize_t taken =
+        ::send(server.fd(), response.data() + sent, response.size() - sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+    ASSERT_GT(taken, 0);
+    sent += static_cast<std::size_t>(taken);
+  }
+  server.reset();
+  client.reset();
+  EXPECT_TRUE(plane.wait([&] { return plane.list().empty(); }));
 }
 
 TEST(HttpLost, WhatMayHaveHadAnEffectIsNotSentAgain) {

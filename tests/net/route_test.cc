@@ -1,6 +1,5 @@
 // Where clients go: the choice of an instance, the switch, drains, cuts, and lists.
 #include <sys/resource.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <fstream>
@@ -403,24 +402,6 @@ TEST_P(RouteTest, AResetThatIsStillToBePassedOnDoesNotHoldUpTheDrain) {
   const Received got = client.receive_all();
   EXPECT_EQ(got.bytes, response);
   EXPECT_EQ(got.error, ECONNRESET);
-}
-
-// Both sides are gone: nothing is on its way to anybody.
-TEST_P(RouteTest, AClientThatResetsWhileItsResetIsOnItsWayIsForgotten) {
-  Listening backend;
-  plane_.route(backend.address(), 1);
-  Peer client = plane_.client(4096);
-  client.send("question");
-  {
-    Peer server = backend.accept();
-    EXPECT_EQ(server.receive(8), "question");
-    const std::string response = pattern(3'000'000, 1);
-    ASSERT_GT(::send(server.fd(), response.data(), response.size(), MSG_DONTWAIT | MSG_NOSIGNAL), 4096);
-    ASSERT_TRUE(plane_.wait([&] { return plane_.counts().bytes_out > 4096; }));
-    server.reset();
-  }
-  client.reset();
-  EXPECT_TRUE(plane_.wait([&] { return plane_.list().empty(); }));
 }
 
 }  // namespace
